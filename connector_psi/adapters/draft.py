@@ -1,0 +1,208 @@
+"""A record under construction: what an adapter found so far, and what it could not use.
+
+Decides: that a value without a canonical form becomes an :class:`Issue` and never stops the record, that
+an identifier counts once per type, value and role, and how much one record may hold (``MAX_*``), so that
+a hostile message cannot make a record grow without bound.
+Leaves to others: canonical forms (``domain.identifiers``), where values stand (each adapter), and whether a
+record without identifiers is worth keeping (each adapter).
+
+No issue ever carries a value: only the file, the line, the place and a reason code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from connector_psi.domain.identifiers import extract_candidates, normalise
+from connector_psi.domain.records import Field, Identifier, IdentifierType, Issue
+from connector_psi.errors import NormalisationError
+
+MAX_IDENTIFIERS = 20_000
+"""Identifiers of one record; a master consignment with thousands of goods items stays below."""
+MAX_VALUES = 1_000
+"""Values of one field of one record."""
+MAX_ISSUES = 1_000
+"""Issues of one record; the last one says that there were more."""
+
+FREE_TEXT_MARK = "#free_text"
+"""Ends the ``source_path`` of an identifier that was found inside free text."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Key:
+    """A key of an exchange format that holds an identifier, and the keys that say what completes it."""
+
+    name: str
+    type: IdentifierType
+    country_key: str = ""
+    document_type_key: str = ""
+
+
+class Draft:
+    """Collects the identifiers, the fields and the issues of one record.
+
+    Args:
+        file: Display name of the file, for issues.
+    """
+
+    __slots__ = ("fields", "file", "identifiers", "issues", "size")
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.identifiers: dict[tuple[IdentifierType, str, str], Identifier] = {}
+        self.fields: dict[Field, dict[str, None]] = {}
+        self.issues: list[Issue] = []
+        self.size = 0
+        """How much it holds, in identifiers and values of usual length: what a reader bounds its memory by."""
+
+    def identify(
+        self,
+        kind: IdentifierType,
+        value: str,
+        *,
+        path: str,
+        line: int | None,
+        role: str = "",
+        country: str = "",
+        document_type: str = "",
+    ) -> str | None:
+        """Take in one identifier.
+
+        A value without a canonical form is reported and left out; the record goes on without it.
+
+        Args:
+            kind: What the source says the value is.
+            value: As it stands in the source.
+            path: Where it stands.
+            line: Its line, 1-based.
+            role: Role of the party or means it belongs to.
+            country: Alpha-2 code for plates, documents and national phone numbers.
+            document_type: Type of a document, in the source's code list.
+
+        Returns:
+            The canonical form, or None where there is none.
+        """
+        identifier = self.normalised(
+            kind, value, path=path, line=line, role=role, country=country, document_type=document_type
+        )
+        if identifier is None:
+            return None
+        self.add(identifier, line=line)
+        return identifier.value
+
+    def normalised(
+        self,
+        kind: IdentifierType,
+        value: str,
+        *,
+        path: str,
+        line: int | None,
+        role: str = "",
+        country: str = "",
+        document_type: str = "",
+    ) -> Identifier | None:
+        """Return the canonical identifier without taking it in; report it where there is none."""
+        try:
+            canonical = normalise(kind, value, country=country, document_type=document_type)
+        except NormalisationError as error:
+            self.report(error.reason, line=line, path=path)
+            return None
+        return Identifier(kind, canonical, path, role)
+
+    def add(self, identifier: Identifier, *, line: int | None = None) -> None:
+        """Take in one canonical identifier; the first place it was found at stands."""
+        key = (identifier.type, identifier.value, identifier.role)
+        if key in self.identifiers:
+            return
+        if len(self.identifiers) >= MAX_IDENTIFIERS:
+            self._report_once("record.too_many_identifiers", line=line)
+            return
+        self.identifiers[key] = identifier
+        self.size += 1
+
+    def search_text(self, text: str, *, path: str, line: int | None) -> list[Identifier]:
+        """Take in, and return, what free text holds: numbers with a check digit or a strict pattern.
+
+        Such an identifier's path ends in ``#free_text``, so that a reviewer sees how it was found.
+        """
+        found = [Identifier(kind, value, path + FREE_TEXT_MARK) for kind, value in extract_candidates(text)]
+        for identifier in found:
+            self.add(identifier, line=line)
+        return found
+
+    def identify_keys(
+        self,
+        keys: tuple[Key, ...],
+        values: Mapping[str, str],
+        *,
+        place: Callable[[str], str],
+        line: int,
+    ) -> list[Identifier]:
+        """Take in, and return, the identifiers that stand under the keys of an exchange format.
+
+        Args:
+            keys: What identifies such a thing, in the order in which it is read.
+            values: Key -> value, of all keys that are filled.
+            place: Key -> where it stands in the file.
+            line: Line of the record.
+        """
+        for key in keys:
+            if value := values.get(key.name):
+                self.identify(
+                    key.type,
+                    value,
+                    path=place(key.name),
+                    line=line,
+                    country=values.get(key.country_key) or "",
+                    document_type=values.get(key.document_type_key) or "",
+                )
+        return list(self.identifiers.values())
+
+    def note(self, field: Field, value: str) -> None:
+        """Take in a value that a policy could disclose; a repeated value counts once."""
+        if not value:
+            return
+        values = self.fields.setdefault(field, {})
+        if value in values:
+            return
+        if len(values) >= MAX_VALUES:
+            self._report_once("record.too_many_values", line=None)
+            return
+        values[value] = None
+        self.size += 1 + len(value) // 64
+
+    def report(self, code: str, *, line: int | None, path: str | None, rejects_record: bool = False) -> None:
+        """Report something that could not be used."""
+        if len(self.issues) < MAX_ISSUES:
+            self.issues.append(Issue(self.file, line, path, code, rejects_record))
+        elif len(self.issues) == MAX_ISSUES:
+            self.issues.append(Issue(self.file, line, None, "record.too_many_issues", rejects_record))
+
+    def _report_once(self, code: str, *, line: int | None) -> None:
+        if all(issue.code != code for issue in self.issues):
+            self.report(code, line=line, path=None)
+
+
+def merge(drafts: Iterable[Draft]) -> Draft:
+    """Return what several drafts hold together, in their order; their issues stay with them.
+
+    The limits of one record hold for the whole.
+    """
+    whole: Draft | None = None
+    for draft in drafts:
+        if whole is None:
+            whole = Draft(draft.file)
+        for identifier in draft.identifiers.values():
+            whole.add(identifier)
+        for field, values in draft.fields.items():
+            for value in values:
+                whole.note(field, value)
+    assert whole is not None, "there is nothing to merge"
+    return whole
+
+
+def frozen_fields(draft: Draft) -> Mapping[Field, tuple[str, ...]]:
+    """Return the fields of a draft as a record holds them."""
+    return MappingProxyType({field: tuple(values) for field, values in draft.fields.items()})

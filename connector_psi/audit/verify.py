@@ -1,0 +1,324 @@
+"""Check an exported log bundle offline: ``python -m connector_psi.audit.verify BUNDLE``.
+
+For a data protection officer, a supervisory authority or a peer who does not trust the node. Uses the standard
+library and ``cryptography`` and nothing else of this package, so the file can be read in one sitting, copied out and
+run alone; the tree and the note format are therefore written here a second time.
+
+A bundle is a folder: ``checkpoint`` (a signed note), ``vkey`` (the log's public key), ``leaves.jsonl`` (one leaf a
+line) and sometimes ``bodies.jsonl`` (opened bodies). Checked: the signature, every leaf's form, the root over all
+leaves, every body against its leaf, and, on demand, that the log continues a checkpoint kept from earlier.
+
+The key inside a bundle proves nothing by itself: whoever forges a bundle forges that too. Give the key that was handed
+over at the log's ceremony with ``--vkey``; without it, a reminder goes to standard error.
+
+Prints one JSON object, ``{"origin","size","root","verified","failures"}``; failures name a place and never a value.
+Exit code 0: everything fits. 5: any doubt. 2: wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+MAX_FAILURES = 100
+_MAX_LINE_BYTES = 64 * 1024 * 1024
+_LEAF_KEYS = frozenset(
+    {
+        "v",
+        "event",
+        "ts",
+        "request_id",
+        "parent_id",
+        "side",
+        "agreement",
+        "epoch",
+        "token_class",
+        "purpose",
+        "legal_basis",
+        "mode",
+        "policy_hash",
+        "n_padded",
+        "manifest_hash",
+        "batch_commitment",
+        "source_commitment",
+        "actor_commitment",
+        "retention_class",
+        "erase_after",
+        "hold",
+        "body_commit",
+    }
+)
+
+
+class _DoubtError(Exception):
+    """Something does not fit; the text names the place."""
+
+
+class _Tree:
+    """The root over leaves given one by one, from the hashes of complete subtrees, largest first."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._subtrees: list[tuple[int, bytes]] = []
+
+    def add(self, leaf: bytes) -> None:
+        level, digest = 0, hashlib.sha256(b"\x00" + leaf).digest()
+        while self._subtrees and self._subtrees[-1][0] == level:
+            digest = _node(self._subtrees.pop()[1], digest)
+            level += 1
+        self._subtrees.append((level, digest))
+        self.size += 1
+
+    def root(self) -> bytes:
+        if not self._subtrees:
+            return hashlib.sha256(b"").digest()
+        digest = self._subtrees[-1][1]
+        for _, left in reversed(self._subtrees[:-1]):
+            digest = _node(left, digest)
+        return digest
+
+
+def verify_leaves(
+    leaves: Iterable[bytes],
+    checkpoint_note: bytes,
+    vkey: str,
+    *,
+    bodies: Iterable[bytes] = (),
+    earlier: bytes | None = None,
+) -> dict[str, Any]:
+    """Check leaves against a signed checkpoint and report.
+
+    Args:
+        leaves: Leaf bytes in order, all of them up to the checkpoint.
+        checkpoint_note: The signed note.
+        vkey: The log's key, ``name+id+key``.
+        bodies: Lines of ``bodies.jsonl``.
+        earlier: A signed note of the same log kept from earlier, which these leaves have to continue.
+
+    Returns:
+        ``{"origin", "size", "root", "verified", "failures"}``. Origin is the key's name; size and base64 root are those
+        of the leaves given. Never raises for what it finds.
+    """
+    failures: list[str] = []
+    claims: dict[str, tuple[int, bytes]] = {}
+    for what, note in (("checkpoint", checkpoint_note), ("earlier checkpoint", earlier)):
+        if note is not None:
+            try:
+                claims[what] = _signed_head(note, vkey)
+            except _DoubtError as doubt:
+                failures.append(f"{what}: {doubt}")
+    tree, commitments = _Tree(), []
+    claimed_sizes = {size for size, _ in claims.values()}
+    roots = {0: tree.root()}
+    for index, leaf in enumerate(leaves):
+        tree.add(leaf)
+        if tree.size in claimed_sizes:
+            roots[tree.size] = tree.root()
+        try:
+            commitments.append(_commitment(leaf))
+        except _DoubtError as doubt:
+            commitments.append("")
+            failures.append(f"leaf {index}: {doubt}")
+    for what, (size, root) in claims.items():
+        if size not in roots:
+            failures.append(f"{what}: covers more leaves than are here")
+        elif roots[size] != root:
+            failures.append(f"{what}: the leaves have another root")
+    if "checkpoint" in claims and tree.size > claims["checkpoint"][0]:
+        failures.append(f"leaf {claims['checkpoint'][0]}: beyond the checkpoint")
+    for number, line in enumerate(bodies, 1):
+        try:
+            _check_body(line, commitments)
+        except _DoubtError as doubt:
+            failures.append(f"bodies.jsonl line {number}: {doubt}")
+    if len(failures) > MAX_FAILURES:
+        failures = [*failures[:MAX_FAILURES], f"and {len(failures) - MAX_FAILURES} more"]
+    return {
+        "origin": vkey.partition("+")[0],
+        "size": tree.size,
+        "root": base64.b64encode(tree.root()).decode("ascii"),
+        "verified": not failures,
+        "failures": failures,
+    }
+
+
+def verify_bundle(bundle: Path, *, vkey: str | None = None, earlier: bytes | None = None) -> dict[str, Any]:
+    """Check a bundle and report, as ``verify_leaves`` does.
+
+    Args:
+        bundle: The folder.
+        vkey: The log's key from elsewhere; None takes the one in the bundle.
+        earlier: A signed note kept from earlier.
+    """
+    try:
+        inside = (bundle / "vkey").read_bytes().decode("utf-8").removesuffix("\n")
+        note = (bundle / "checkpoint").read_bytes()
+        bodies = bundle / "bodies.jsonl"
+        report = verify_leaves(
+            _lines(bundle / "leaves.jsonl"),
+            note,
+            inside if vkey is None else vkey,
+            bodies=_lines(bodies) if bodies.exists() else (),
+            earlier=earlier,
+        )
+    except (OSError, UnicodeDecodeError):
+        return _unreadable()
+    if vkey is not None and vkey != inside:
+        report["failures"].append("vkey: not the key given")
+        report["verified"] = False
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m connector_psi.audit.verify",
+        description="Check an exported log bundle offline.",
+        epilog="Exit code 0: everything fits. 5: any doubt. 2: wrong usage.",
+    )
+    parser.add_argument("bundle", type=Path, help="folder with checkpoint, vkey, leaves.jsonl and perhaps bodies.jsonl")
+    parser.add_argument("--vkey", help="the log's key as handed over, instead of trusting the one in the bundle")
+    parser.add_argument("--earlier", type=Path, help="a checkpoint kept from earlier, which the log has to continue")
+    options = parser.parse_args(argv)
+    if not options.bundle.is_dir():
+        parser.error("BUNDLE is not a folder")
+    try:
+        earlier = options.earlier.read_bytes() if options.earlier else None
+    except OSError:
+        parser.error("the earlier checkpoint cannot be read")
+    report = verify_bundle(options.bundle, vkey=options.vkey, earlier=earlier)
+    if options.vkey is None:
+        sys.stderr.write("The key was taken from the bundle; compare it with the one handed over.\n")
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0 if report["verified"] else 5
+
+
+def _signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
+    """Return size and root of a checkpoint that this key signed for the log of its own name."""
+    name, key_id, public_key = _key(vkey)
+    try:
+        content = note.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _DoubtError("not UTF-8") from None
+    text, separator, tail = content.rpartition("\n\n")
+    text += "\n"
+    if not separator or not tail.endswith("\n"):
+        raise _DoubtError("not a signed note")
+    verified = False
+    for line in tail[:-1].split("\n"):
+        parts = line.split(" ")
+        if len(parts) != 3 or parts[0] != "\u2014":
+            raise _DoubtError("not a signature line")
+        blob = _unbase64(parts[2])
+        if (parts[1], blob[:4]) != (name, key_id):
+            continue  # a witness, or a key unknown here
+        try:
+            Ed25519PublicKey.from_public_bytes(public_key).verify(blob[4:], text.encode("utf-8"))
+        except (InvalidSignature, ValueError):
+            raise _DoubtError("the signature does not verify") from None
+        verified = True
+    if not verified:
+        raise _DoubtError("not signed by the log's key")
+    head = text.split("\n")
+    if len(head) < 4:
+        raise _DoubtError("not a checkpoint")
+    origin, size, root = head[:3]
+    if origin != name:
+        raise _DoubtError("of another log")
+    if not (size.isascii() and size.isdecimal()) or len(size) > 19 or str(int(size)) != size:
+        raise _DoubtError("the size is not a number")
+    return int(size), _unbase64(root)
+
+
+def _key(vkey: str) -> tuple[str, bytes, bytes]:
+    name, _, rest = vkey.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    key = _unbase64(encoded)
+    expected = hashlib.sha256(name.encode("utf-8", "replace") + b"\n" + key).digest()[:4]
+    if not name or len(key) != 33 or key[:1] != b"\x01" or key_id != expected.hex():
+        raise _DoubtError("the key is not an Ed25519 key in the form name+id+key")
+    return name, expected, key[1:]
+
+
+def _commitment(leaf: bytes) -> str:
+    """Return a leaf's ``body_commit``, having checked that the leaf has one reading only."""
+    said = _json_object(leaf)
+    plain = all(value is None or type(value) in {str, int} for value in said.values())
+    if set(said) != _LEAF_KEYS or not plain or _canonical(said) != leaf:
+        raise _DoubtError("not a leaf in its canonical form")
+    commitment = said["body_commit"]
+    if not isinstance(commitment, str) or len(commitment) != 64:
+        raise _DoubtError("without a commitment to its body")
+    return commitment
+
+
+def _check_body(line: bytes, commitments: list[str]) -> None:
+    said = _json_object(line)
+    if _canonical(said) != line or set(said) != {"index", "salt", "body"}:
+        raise _DoubtError("not an opened body in its canonical form")
+    index, salt, body = said["index"], said["salt"], said["body"]
+    if type(index) is not int or not 0 <= index < len(commitments):
+        raise _DoubtError("not an opened body of one of these leaves")
+    if not isinstance(salt, str) or not isinstance(body, str):
+        raise _DoubtError("not an opened body of one of these leaves")
+    try:
+        salt_bytes = bytes.fromhex(salt)
+    except ValueError:
+        raise _DoubtError("not an opened body of one of these leaves") from None
+    opened = b"connector-psi/v1 body" + salt_bytes + body.encode("utf-8", "replace")
+    if salt_bytes.hex() != salt or hashlib.sha256(opened).hexdigest() != commitments[index]:
+        raise _DoubtError(f"does not match leaf {index}")
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        said = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise _DoubtError("not JSON") from None
+    if not isinstance(said, dict):
+        raise _DoubtError("not a JSON object")
+    return said
+
+
+def _canonical(said: dict[str, Any]) -> bytes:
+    """Return the RFC 8785 form of strings, integers and null under ASCII keys; it shows up a key given twice."""
+    return json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _unbase64(text: str) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise _DoubtError("not base64") from None
+    if base64.b64encode(data).decode("ascii") != text:
+        raise _DoubtError("not base64 in its one form")
+    return data
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        # A bound on the line keeps a hostile file from filling the memory.
+        while line := file.readline(_MAX_LINE_BYTES):
+            yield line.removesuffix(b"\n")
+
+
+def _unreadable() -> dict[str, Any]:
+    failures = ["bundle: checkpoint, vkey or leaves.jsonl is missing or cannot be read"]
+    return {"origin": "", "size": 0, "root": "", "verified": False, "failures": failures}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1079 @@
+"""``connector-psi``: parse, wire, exit code.
+
+Decides: names and options of commands, what is printed, and which failure has which exit code. Everything else is done by the
+node, over its local port or in this process (``rpc.local``), with the rights of the certificate that is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from connector_psi import errors, policy
+from connector_psi.adapters import formats
+from connector_psi.audit import checkpoint as notes
+from connector_psi.audit.verify import verify_leaves
+from connector_psi.domain import evaluation
+from connector_psi.domain.clock import SystemClock, SystemRandom
+from connector_psi.domain.records import Issue, Record
+from connector_psi.node import setup
+from connector_psi.node.config import load_config
+from connector_psi.node.descriptor import parse_descriptor
+from connector_psi.node.service import Service
+from connector_psi.oprf.group import backend_name
+from connector_psi.pki import Role
+from connector_psi.rpc import convert
+from connector_psi.rpc.client import LocalClient, PeerConnector
+from connector_psi.rpc.local import Serving, open_local, serving_file, write_serving
+from connector_psi.rpc.server import Ports
+from connector_psi.rpc.v1 import audit_pb2, registry_pb2
+
+EXIT_CODES: Mapping[type[errors.ConnectorError], int] = {
+    errors.ConfigError: 2,
+    errors.InputError: 2,
+    errors.RefusedError: 4,
+    errors.ConflictError: 4,
+    errors.AuditError: 5,
+    errors.PeerError: 5,
+    errors.KeyUnavailableError: 6,
+    errors.StorageError: 6,
+    errors.ConnectorError: 1,
+}
+"""0 done; 1 internal; 2 usage or configuration; 3 some records rejected, the rest kept; 4 refused; 5 verification failed; 6 unavailable."""
+REJECTED_SOME = 3
+VERIFICATION_FAILED = 5
+
+_EPILOG = "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 something rejected and the rest kept, 4 refused, 5 verification failed, 6 unavailable."
+
+app = typer.Typer(
+    name="connector-psi",
+    help="Find out which containers, vehicles, vessels, documents, phones and companies another authority knows too, without showing records.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+peer_app = typer.Typer(help="The federation: who this node talks to.", no_args_is_help=True)
+matches_app = typer.Typer(help="Review: matches that the node found. A confirmed match is a hit.", no_args_is_help=True)
+cases_app = typer.Typer(help="Disclosure: ask for it, decide about it, read it.", no_args_is_help=True)
+log_app = typer.Typer(help="The disclosure log: read, verify, prove, export.", no_args_is_help=True)
+policy_app = typer.Typer(help="Who may ask whom, for what, and what may be disclosed.", no_args_is_help=True)
+identifiers_app = typer.Typer(help="Quality of exact identifier matching.", no_args_is_help=True)
+for name, sub in (
+    ("peer", peer_app),
+    ("matches", matches_app),
+    ("cases", cases_app),
+    ("log", log_app),
+    ("policy", policy_app),
+    ("identifiers", identifiers_app),
+):
+    app.add_typer(sub, name=name)
+
+out = Console()
+err = Console(stderr=True)
+
+NodeDir = Annotated[Path, typer.Argument(metavar="DIR", help="A node directory made by `init`.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+AsCert = Annotated[
+    Path,
+    typer.Option(
+        "--as",
+        metavar="CERT",
+        help="Certificate (PEM) of who acts; its key lies beside it as .key.",
+        show_default=False,
+    ),
+]
+MaybeCert = Annotated[
+    Path | None,
+    typer.Option(
+        "--as",
+        metavar="CERT",
+        help="Certificate (PEM) of who asks; by default the directory's own.",
+        show_default=False,
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; sealed in the log.", show_default=False)]
+
+
+def _emit(value: object, as_json: bool, text: Callable[[], None]) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+    else:
+        text()
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    out.print(table)
+
+
+def _when(ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000)) if ms else ""
+
+
+# The node itself
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Draws other records and other shared pairs.")] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep node directories, samples and transcript here.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the three nodes running until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run three authorities on this machine, from samples to disclosure, and check what crossed the wire."""
+    from connector_psi.demo.story import run_demo  # noqa: PLC0415 - only this command needs it
+
+    result = run_demo(seed=seed, keep=keep, serve=serve, console=err if as_json else out)
+    if as_json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    failed = result["false_positives"] or result["raw_identifiers_on_wire"] or not result["tamper_caught"]
+    if failed:
+        raise typer.Exit(VERIFICATION_FAILED)
+
+
+@app.command()
+def init(
+    directory: NodeDir,
+    authority: Annotated[str, typer.Option(metavar="CODE", help="Authority code, 2 to 16 of a-z and 0-9.")],
+    profile: Annotated[
+        str, typer.Option(metavar="PROFILE", help="ics2, sis, europol, or a folder with node.toml and policy.yaml.")
+    ],
+    pki: Annotated[
+        Path,
+        typer.Option(
+            metavar="PKIDIR",
+            help="Folder of the development root; made on first use. Share it among the nodes of a test federation.",
+        ),
+    ],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where peers connect.")],
+    local: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where this agency's own people and systems connect.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a node directory: keys, certificates, settings, and DIR/descriptor.json for peers."""
+    descriptor = setup.init_node(
+        directory,
+        authority=authority,
+        profile=profile,
+        pkidir=pki,
+        listen=listen,
+        local=local,
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+    value = {
+        "authority": descriptor.authority,
+        "role": descriptor.role.value,
+        "directory": str(directory),
+        "descriptor": str(directory / "descriptor.json"),
+        "synthetic": descriptor.synthetic,
+    }
+
+    def text() -> None:
+        out.print(
+            f"[bold]{directory}[/] is a node of authority [bold]{descriptor.authority}[/], for synthetic data only."
+        )
+        out.print(
+            f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, then `connector-psi serve {directory}`."
+        )
+
+    _emit(value, as_json, text)
+
+
+@app.command()
+def serve(directory: NodeDir, as_json: AsJson = False) -> None:
+    """Serve both ports, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
+
+    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
+    """
+    _log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    service = Service(directory, PeerConnector)
+    layout = service.node.layout
+    try:
+        service.tick_log()
+        settings = service.node.config.node
+        ports = Ports(service, peer=settings.listen, local=settings.local)
+        try:
+            service.start()
+            ports.serving(yes=True)
+            write_serving(layout, Serving(os.getpid(), ports.peer_address, ports.local_address))
+            ready = {"ready": True, "pid": os.getpid(), "peer": ports.peer_address, "local": ports.local_address}
+            sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
+            sys.stdout.flush()
+            while not stop.wait(1.0):
+                ports.serving(yes=service.node.fatal is None)
+        finally:
+            serving_file(layout).unlink(missing_ok=True)
+            ports.stop(5)
+        service.tick_log()
+    finally:
+        service.close()
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@app.command()
+def ingest(
+    directory: NodeDir,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Messages or alerts; - reads standard input.", show_default=False),
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="F", help=f"One of {', '.join(formats.FORMATS)}; by default told from the file."),
+    ] = None,  # noqa: A002
+    schemas: Annotated[
+        Path | None, typer.Option(metavar="XSDDIR", help="Validate messages against the XSDs in this folder too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take records in. Good ones are kept; what cannot be used is reported with its place, and nothing else is lost."""
+    totals = {"accepted": 0, "updated": 0, "duplicates": 0, "rejected": 0}
+    problems: list[dict[str, object]] = []
+    with open_local(directory, Role.SYSTEM) as client, _progress(as_json) as bar:
+        for path in files:
+            task = bar.add_task(path.name, total=None)
+            _ingest_file(client, path, format, schemas, totals, problems, lambda n, t=task: bar.update(t, advance=n))  # type: ignore[misc]
+            bar.update(task, total=1, completed=1)
+    value = {**totals, "errors": problems}
+
+    def text() -> None:
+        _table("Taken in", list(totals), [list(totals.values())])
+        if problems:
+            rows = [(p["file"], p["line"], p["path"], p["code"]) for p in problems[:50]]
+            _table("Not usable, by place", ["file", "line", "path", "code"], rows)
+            if len(problems) > len(rows):
+                out.print(f"and {len(problems) - len(rows)} more; --json lists all")
+
+    _emit(value, as_json, text)
+    if problems:
+        raise typer.Exit(REJECTED_SOME)
+
+
+def _ingest_file(
+    client: LocalClient,
+    path: Path,
+    format_name: str | None,
+    schemas: Path | None,
+    totals: dict[str, int],
+    problems: list[dict[str, object]],
+    advance: Callable[[int], None],
+) -> None:
+    name = str(path)
+    chunk: list[Record] = []
+    size = 0
+
+    def flush() -> None:
+        nonlocal size
+        if not chunk:
+            return
+        request = registry_pb2.RegisterRequest(records=[convert.record_message(record) for record in chunk])
+        answer = client.call(client.registry.Register, request)
+        for record, result in zip(chunk, answer.results, strict=True):
+            outcome = convert.OUTCOME_NAMES[result.outcome]
+            totals["duplicates" if outcome == "duplicate" else outcome] += 1
+            for problem in result.problems:
+                place, _, code = problem.partition(": ")
+                problems.append({"file": name, "line": None, "path": f"{record.source_ref}: {place}", "code": code})
+        advance(len(chunk))
+        chunk.clear()
+        size = 0
+
+    try:
+        with _opened(path) as stream:
+            for item in formats.read(stream, file=name, format=format_name, schemas=schemas):
+                if isinstance(item, Issue):
+                    problems.append({"file": item.file, "line": item.line, "path": item.path, "code": item.code})
+                    totals["rejected"] += item.rejects_record
+                    continue
+                length = convert.record_message(item).ByteSize()
+                if len(chunk) >= 500 or size + length > 800_000:
+                    flush()
+                chunk.append(item)
+                size += length
+            flush()
+    except errors.FormatError as error:
+        problems.append({"file": name, "line": None, "path": None, "code": f"file.format: {error}"})
+    except OSError as error:
+        raise errors.ConfigError(f"{name}: {error.strerror}") from None
+
+
+def _opened(path: Path) -> Any:  # noqa: ANN401 - a binary file
+    if str(path) != "-":
+        return path.open("rb")
+    import tempfile  # noqa: PLC0415 - only for standard input
+
+    # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
+    spool = tempfile.SpooledTemporaryFile(max_size=1 << 40)
+    while block := sys.stdin.buffer.read(1 << 20):
+        spool.write(block)
+    spool.seek(0)
+    return spool
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=quiet or not err.is_terminal,
+    )
+
+
+@app.command()
+def publish(
+    directory: NodeDir,
+    agreement: Annotated[
+        str | None, typer.Option(metavar="CODE", help="One agreement; by default all that this node owns.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encode and publish a new set now, without waiting for the clock."""
+    with open_local(directory, Role.SYSTEM) as client:
+        answer = client.call(client.node.Publish, registry_pb2.PublishRequest(agreement=agreement or ""))
+    value = [
+        {
+            "agreement": p.agreement,
+            "epoch": p.epoch,
+            "tokens": p.tokens,
+            "size_class": p.size_class,
+            "manifest_hash": p.manifest_hash.hex(),
+        }
+        for p in answer.published
+    ]
+    _emit(
+        value,
+        as_json,
+        lambda: _table(
+            "Published",
+            ["agreement", "epoch", "tokens", "size class"],
+            [(v["agreement"], v["epoch"], v["tokens"], v["size_class"]) for v in value],
+        ),
+    )
+
+
+@app.command()
+def sync(
+    directory: NodeDir,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="S", help="Give up after so many seconds (exit code 6).")
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until every record registered so far has been queried and published."""
+    deadline, mark = time.monotonic() + wait, 0
+    with open_local(directory, Role.SYSTEM, loops=True) as client:
+        while True:
+            state = client.call(client.node.Sync, registry_pb2.SyncRequest(mark_ms=mark))
+            mark = state.mark_ms
+            if state.done or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+    value = {"done": state.done, "pending_records": state.pending_records, "waiting_for": list(state.waiting_for)}
+    _emit(
+        value,
+        as_json,
+        lambda: out.print(
+            "Everything registered has been queried and published."
+            if state.done
+            else f"Still waiting for {', '.join(state.waiting_for)}."
+        ),
+    )
+    if not state.done:
+        raise typer.Exit(EXIT_CODES[errors.StorageError])
+
+
+@app.command()
+def status(directory: NodeDir, as_json: AsJson = False) -> None:
+    """Show peers, epochs, set ages, capacities, queues and the log."""
+    with open_local(directory, Role.SYSTEM) as client:
+        value = json.loads(client.call(client.node.GetStatus, registry_pb2.GetStatusRequest()).json)
+
+    def text() -> None:
+        head = f"{value['authority']} ({value['role']}){', synthetic data only' if value['synthetic'] else ''}"
+        rows = [
+            ("answering", "yes" if value["alive"] else f"no: {value['stopped_by']}"),
+            ("records", value["records"]),
+            ("matches", ", ".join(f"{n} {k}" for k, n in value["matches"].items()) or "none"),
+            ("cases", ", ".join(f"{n} {k}" for k, n in value["cases"].items()) or "none"),
+            ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
+            ("PRF backend", value["backend"]),
+        ]
+        _table(head, ["", ""], rows)
+        _table(
+            "Agreements",
+            ["agreement", "side", "status", "runs", "epoch", "expires in", "pending / tokens"],
+            [
+                (
+                    a["agreement"],
+                    a["side"],
+                    a["status"],
+                    "yes" if a["runs"] else "no",
+                    a["epoch"],
+                    a["expires_in_s"],
+                    a.get("pending_records", a.get("tokens")),
+                )
+                for a in value["agreements"]
+            ],
+        )
+
+    _emit(value, as_json, text)
+
+
+# Peers
+
+
+@peer_app.command("add")
+def peer_add(
+    directory: NodeDir,
+    descriptor: Annotated[
+        Path, typer.Argument(metavar="DESCRIPTOR", help="descriptor.json of the peer.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Add a peer; every agreement of the policy that fits both comes into force."""
+    try:
+        raw = descriptor.read_bytes()
+    except OSError as error:
+        raise errors.ConfigError(f"{descriptor}: {error.strerror}") from None
+    with open_local(directory, Role.ADMIN) as client:
+        answer = client.call(client.node.AddPeer, registry_pb2.AddPeerRequest(descriptor=raw))
+    value = {"authority": answer.authority, "agreements": list(answer.agreements)}
+    _emit(
+        value,
+        as_json,
+        lambda: out.print(f"{answer.authority} added; in force: {', '.join(answer.agreements) or 'no agreement'}"),
+    )
+
+
+@peer_app.command("list")
+def peer_list(directory: NodeDir, as_json: AsJson = False) -> None:
+    """List peers and the agreements with them."""
+    with open_local(directory, Role.SYSTEM) as client:
+        answer = client.call(client.node.ListPeers, registry_pb2.ListPeersRequest())
+    value = [
+        {
+            "authority": p.authority,
+            "role": p.role,
+            "address": p.address,
+            "state": p.state,
+            "agreements": list(p.agreements),
+        }
+        for p in answer.peers
+    ]
+    _emit(
+        value,
+        as_json,
+        lambda: _table(
+            "Peers",
+            ["authority", "role", "address", "state", "agreements"],
+            [
+                (v["authority"], v["role"], v["address"], v["state"], ", ".join(map(str, v["agreements"])))
+                for v in value
+            ],
+        ),
+    )
+
+
+@peer_app.command("revoke")
+def peer_revoke(
+    directory: NodeDir,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Authority code.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Stop all exchange with a peer at once."""
+    with open_local(directory, Role.ADMIN) as client:
+        answer = client.call(client.node.RevokePeer, registry_pb2.RevokePeerRequest(authority=code))
+    if not answer.revoked:
+        raise errors.ConfigError(f"{code}: not an active peer")
+    _emit({"authority": code, "revoked": True}, as_json, lambda: out.print(f"{code} revoked"))
+
+
+# Matches
+
+
+def _match_json(m: registry_pb2.Match) -> dict[str, object]:
+    return {
+        "match_id": m.match_id,
+        "agreement": m.agreement,
+        "record_ref": m.record_ref,
+        "identifier_types": list(m.identifier_types),
+        "category": m.category,
+        "state": m.state,
+    }
+
+
+def _matches_table(title: str, values: Sequence[Mapping[str, Any]]) -> None:
+    _table(
+        title,
+        ["match", "agreement", "own record", "by", "state"],
+        [
+            (v["match_id"], v["agreement"], v["record_ref"], ", ".join(v["identifier_types"]), v["state"])
+            for v in values
+        ],
+    )
+
+
+@matches_app.command("list")
+def matches_list(
+    directory: NodeDir,
+    state: Annotated[str, typer.Option(metavar="STATE", help="new, confirmed, dismissed or gone.")] = "",
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """List matches."""
+    values: list[dict[str, object]] = []
+    with open_local(directory, as_cert or Role.SYSTEM) as client:
+        for message in _all_matches(client, state):
+            values.append(_match_json(message))
+    _emit(values, as_json, lambda: _matches_table("Matches", values))
+
+
+def _all_matches(client: LocalClient, state: str) -> Iterator[registry_pb2.Match]:
+    after = 0
+    while True:
+        request = registry_pb2.ListMatchesRequest(state=state, after=after, limit=1000)
+        page = client.call(client.registry.ListMatches, request).matches
+        yield from page
+        if len(page) < 1000:
+            return
+        after = page[-1].resume_token
+
+
+@matches_app.command("show")
+def matches_show(
+    directory: NodeDir,
+    match_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a match beside the own record, with the evidence in words."""
+    with open_local(directory, as_cert or Role.SYSTEM) as client:
+        answer = client.call(client.registry.GetMatch, registry_pb2.GetMatchRequest(match_id=match_id))
+    evidence = [
+        {"identifier_type": e.identifier_type, "source_path": e.source_path, "role": e.role}
+        for e in answer.match.evidence
+    ]
+    fields = {name: list(values.values) for name, values in answer.record.fields.items()}
+    value = {
+        **_match_json(answer.match),
+        "found": _when(answer.match.found_ms),
+        "evidence": evidence,
+        "record": {
+            "category": answer.record.category,
+            "fields": fields,
+            "identifiers": [
+                {"type": i.type, "value": i.value, "source_path": i.source_path, "role": i.role}
+                for i in answer.record.identifiers
+            ],
+        },
+    }
+
+    def text() -> None:
+        _matches_table("Match", [value])
+        _table(
+            "Why",
+            ["identifier", "where it stands in the own message", "role"],
+            [(e["identifier_type"], e["source_path"], e["role"]) for e in evidence],
+        )
+        _table("Own record", ["field", "value"], [(k, ", ".join(v)) for k, v in sorted(fields.items())])
+
+    _emit(value, as_json, text)
+
+
+@matches_app.command("confirm")
+def matches_confirm(
+    directory: NodeDir,
+    match_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    reason: Reason,
+    as_cert: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Confirm a match: it becomes a hit, and a case may be opened."""
+    with open_local(directory, as_cert) as client:
+        answer = client.call(
+            client.registry.ConfirmMatch, registry_pb2.ConfirmMatchRequest(match_id=match_id, reason=reason)
+        )
+    value = _match_json(answer.match)
+    _emit(value, as_json, lambda: _matches_table("Match", [value]))
+
+
+@matches_app.command("dismiss")
+def matches_dismiss(
+    directory: NodeDir,
+    match_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    reason: Reason,
+    as_cert: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Dismiss a match; it stays dismissed unless its identifiers change."""
+    with open_local(directory, as_cert) as client:
+        answer = client.call(
+            client.registry.DismissMatch, registry_pb2.DismissMatchRequest(match_id=match_id, reason=reason)
+        )
+    value = _match_json(answer.match)
+    _emit(value, as_json, lambda: _matches_table("Match", [value]))
+
+
+# Cases
+
+
+def _case_json(c: registry_pb2.Case) -> dict[str, Any]:
+    return {
+        "case_id": c.case_id,
+        "side": c.side,
+        "agreement": c.agreement,
+        "peer": c.peer,
+        "state": c.state,
+        "purpose": c.purpose,
+        "legal_basis": c.legal_basis,
+        "case_reference": c.case_reference,
+        "justification": c.justification,
+        "record_ref": c.record_ref,
+        "match_id": c.match_id,
+        "opened": _when(c.opened_ms),
+        "due": _when(c.due_ms),
+        "people_needed": c.people_needed,
+        "people_approved": c.people_approved,
+        "claimed_types": list(c.claimed_types),
+        "fields": {name: list(values.values) for name, values in c.fields.items()},
+        "withheld_fields": list(c.withheld_fields),
+        "handling": list(c.handling),
+        "obligations": list(c.obligations),
+        "erase_after": c.erase_after,
+    }
+
+
+def _case_text(v: Mapping[str, Any]) -> None:
+    plain = (
+        "case_id",
+        "side",
+        "agreement",
+        "peer",
+        "state",
+        "purpose",
+        "legal_basis",
+        "case_reference",
+        "justification",
+        "record_ref",
+        "opened",
+        "due",
+        "erase_after",
+    )
+    _table("Case", ["", ""], [(k, v[k]) for k in plain if v[k]])
+    if v["fields"]:
+        title = "Disclosed" if v["side"] == "querier" or v["state"] == "released" else "Would be disclosed"
+        _table(title, ["field", "value"], [(k, ", ".join(x)) for k, x in sorted(v["fields"].items())])
+    if v["withheld_fields"]:
+        out.print(f"Withheld: {', '.join(v['withheld_fields'])}")
+    if v["obligations"]:
+        out.print(f"Handling: {', '.join(v['handling'])}; obligations: {', '.join(v['obligations'])}")
+
+
+@cases_app.command("open")
+def cases_open(
+    directory: NodeDir,
+    match_id: Annotated[str, typer.Argument(metavar="ID", help="A confirmed match.", show_default=False)],
+    purpose: Annotated[
+        str,
+        typer.Option(
+            "--purpose", metavar="P", help="Purpose of the agreement; see `policy matrix`.", show_default=False
+        ),
+    ],
+    basis: Annotated[
+        str, typer.Option("--basis", metavar="B", help="One of the agreement's legal bases.", show_default=False)
+    ],
+    reference: Annotated[
+        str, typer.Option("--reference", metavar="R", help="Reference of your own case.", show_default=False)
+    ],
+    justification: Annotated[
+        str, typer.Option("--justification", metavar="J", help="Why the disclosure is needed.", show_default=False)
+    ],
+    as_cert: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the owner for disclosure of a confirmed match."""
+    request = registry_pb2.RegistryServiceOpenCaseRequest(
+        match_id=match_id, purpose=purpose, legal_basis=basis, case_reference=reference, justification=justification
+    )
+    with open_local(directory, as_cert) as client:
+        value = _case_json(client.call(client.registry.OpenCase, request).case)
+    _emit(value, as_json, lambda: _case_text(value))
+
+
+@cases_app.command("list")
+def cases_list(
+    directory: NodeDir,
+    state: Annotated[
+        str, typer.Option(metavar="STATE", help="For example pending, awaiting_decision, disclosed.")
+    ] = "",
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the cases that this node opened and those that peers opened here."""
+    with open_local(directory, as_cert or Role.SYSTEM) as client:
+        answer = client.call(client.registry.ListCases, registry_pb2.ListCasesRequest(state=state))
+    values = [_case_json(c) for c in answer.cases]
+    _emit(
+        values,
+        as_json,
+        lambda: _table(
+            "Cases",
+            ["case", "side", "agreement", "state", "reference", "opened", "due"],
+            [
+                (v["case_id"], v["side"], v["agreement"], v["state"], v["case_reference"], v["opened"], v["due"])
+                for v in values
+            ],
+        ),
+    )
+
+
+@cases_app.command("show")
+def cases_show(
+    directory: NodeDir,
+    case_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show a case: at the querier what was disclosed, at the owner what would be or was."""
+    with open_local(directory, as_cert or Role.SYSTEM) as client:
+        value = _case_json(client.call(client.registry.GetCase, registry_pb2.GetCaseRequest(case_id=case_id)).case)
+    _emit(value, as_json, lambda: _case_text(value))
+
+
+def _decide(directory: Path, case_id: str, reason: str, as_cert: Path, as_json: bool, *, approve: bool) -> None:
+    request = registry_pb2.DecideCaseRequest(case_id=case_id, approve=approve, reason=reason)
+    with open_local(directory, as_cert) as client:
+        value = _case_json(client.call(client.registry.DecideCase, request).case)
+    _emit(value, as_json, lambda: _case_text(value))
+
+
+@cases_app.command("approve")
+def cases_approve(
+    directory: NodeDir,
+    case_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    reason: Reason,
+    as_cert: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Approve a case that a peer opened here; it is disclosed at the next slot."""
+    _decide(directory, case_id, reason, as_cert, as_json, approve=True)
+
+
+@cases_app.command("refuse")
+def cases_refuse(
+    directory: NodeDir,
+    case_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
+    reason: Reason,
+    as_cert: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse a case that a peer opened here; the peer learns neither that nor why."""
+    _decide(directory, case_id, reason, as_cert, as_json, approve=False)
+
+
+# The log
+
+
+def _leaves(client: LocalClient, start: int, end: int | None) -> Iterator[bytes]:
+    while end is None or start < end:
+        page = client.call(client.audit.GetEntries, audit_pb2.GetEntriesRequest(start=start, limit=256)).leaves
+        if not page:
+            return
+        yield from page if end is None else page[: end - start]
+        start += len(page)
+
+
+@log_app.command("show")
+def log_show(
+    directory: NodeDir,
+    start: Annotated[int, typer.Option(help="First entry.")] = 0,
+    limit: Annotated[int, typer.Option(help="How many entries at most.")] = 100,
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the leaves of the log. They hold no personal data; bodies stay sealed."""
+    with open_local(directory, as_cert or Role.AUDITOR) as client:
+        leaves = [json.loads(leaf) for leaf in _leaves(client, start, start + limit)]
+    values = [{"index": start + i, **leaf} for i, leaf in enumerate(leaves)]
+    _emit(
+        values,
+        as_json,
+        lambda: _table(
+            "Disclosure log",
+            ["index", "time", "event", "side", "agreement", "epoch", "request"],
+            [(v["index"], v["ts"], v["event"], v["side"], v["agreement"], v["epoch"], v["request_id"]) for v in values],
+        ),
+    )
+
+
+@log_app.command("verify")
+def log_verify(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = False) -> None:
+    """Verify the whole log: every leaf and body, the tree, the signed checkpoint, the guard against restored backups."""
+    value: dict[str, Any]
+    try:
+        with open_local(directory, as_cert or Role.AUDITOR) as client:
+            value = json.loads(client.call(client.node.VerifyLog, registry_pb2.VerifyLogRequest()).json)
+    except errors.AuditError as error:
+        # A log that went backwards does not even open; that too is an answer.
+        value = {"origin": "", "size": 0, "root": "", "verified": False, "failures": [str(error)]}
+
+    def text() -> None:
+        verdict = "[green]verified[/]" if value["verified"] else "[red]NOT VERIFIED[/]"
+        out.print(f"{value['origin']}: {value['size']} entries, root {value['root']}: {verdict}")
+        for failure in value["failures"]:
+            out.print(f"  {failure}")
+
+    _emit(value, as_json, text)
+    if not value["verified"]:
+        raise typer.Exit(VERIFICATION_FAILED)
+
+
+@log_app.command("prove")
+def log_prove(
+    directory: NodeDir,
+    index: Annotated[int, typer.Argument(metavar="INDEX", help="Number of the entry, from 0.", show_default=False)],
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a receipt (C2SP tlog-proof) that an entry is in the log."""
+    config, layout = load_config(directory)
+    with open_local(directory, as_cert or Role.AUDITOR) as client:
+        note, vkey, size = _signed(client, layout.descriptor)
+        if not 0 <= index < size:
+            raise errors.ConfigError(f"log: no entry {index} under the checkpoint of size {size}")
+        answer = client.call(client.audit.GetInclusionProof, audit_pb2.GetInclusionProofRequest(index=index, size=size))
+    proof = notes.encode_tlog_proof(index, list(answer.proof), note)
+    value = {"index": index, "size": size, "leaf_hash": answer.leaf_hash.hex(), "vkey": vkey, "proof": proof.decode()}
+    _emit(value, as_json, lambda: sys.stdout.write(proof.decode()) and None)
+
+
+def _signed(client: LocalClient, descriptor: Path) -> tuple[bytes, str, int]:
+    vkey = parse_descriptor(descriptor.read_bytes()).log_vkey
+    key = notes.parse_vkey(vkey)
+    note = client.call(client.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest()).checkpoint
+    return note, vkey, notes.verify_checkpoint(note, key, key.name).size
+
+
+@log_app.command("export")
+def log_export(
+    directory: NodeDir,
+    evidence: Annotated[
+        Path,
+        typer.Option("--evidence", metavar="OUT", help="Folder for the bundle; must not exist.", show_default=False),
+    ],
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle that `python -m connector_psi.audit.verify OUT` checks without this node and without a network."""
+    _, layout = load_config(directory)
+    with open_local(directory, as_cert or Role.AUDITOR) as client:
+        note, vkey, size = _signed(client, layout.descriptor)
+        leaves = list(_leaves(client, 0, size))
+    report = verify_leaves(leaves, note, vkey)
+    try:
+        evidence.mkdir(parents=True)
+        (evidence / "checkpoint").write_bytes(note)
+        (evidence / "vkey").write_text(vkey + "\n")
+        (evidence / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
+    except OSError as error:
+        raise errors.ConfigError(f"{evidence}: {error.strerror}") from None
+    value = {"directory": str(evidence), "size": size, "verified": report["verified"]}
+    _emit(
+        value,
+        as_json,
+        lambda: out.print(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`"),
+    )
+
+
+# Policy
+
+
+PolicyFiles = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="policy.yaml files, of one side or of several.", show_default=False),
+]
+
+
+@policy_app.command("check")
+def policy_check(files: PolicyFiles, as_json: AsJson = False) -> None:
+    """Check that policies are valid, complete and without conflict, each alone and all together."""
+    packs: list[policy.PolicyPack] = []
+    findings: list[dict[str, str]] = []
+    for path in files:
+        try:
+            packs.append(policy.parse_policy(path.read_bytes(), str(path)))
+        except OSError as error:
+            raise errors.ConfigError(f"{path}: {error.strerror}") from None
+        except errors.ConfigError as error:
+            findings += [
+                {"severity": "error", "source": str(path), "agreement": "", "key": "", "text": line}
+                for line in str(error).splitlines()
+            ]
+    for pack in packs:
+        others = [other for other in packs if other is not pack]
+        findings += [
+            {"severity": f.severity.value, "source": f.source, "agreement": f.agreement, "key": f.key, "text": f.text}
+            for f in policy.check_pack(pack, others)
+        ]
+    ok = not any(f["severity"] == "error" for f in findings)
+
+    def text() -> None:
+        if findings:
+            _table(
+                "Findings",
+                ["severity", "file", "agreement", "key", "finding"],
+                [(f["severity"], f["source"], f["agreement"], f["key"], f["text"]) for f in findings],
+            )
+        out.print(
+            f"{sum(len(p.templates) for p in packs)} agreements in {len(packs)} files: {'valid' if ok else 'NOT valid'}"
+        )
+
+    _emit({"valid": ok, "findings": findings}, as_json, text)
+    if not ok:
+        raise typer.Exit(EXIT_CODES[errors.ConfigError])
+
+
+@policy_app.command("matrix")
+def policy_matrix(files: PolicyFiles, as_json: AsJson = False) -> None:
+    """Show who can learn which field about what, as a table."""
+    rows = policy.matrix([policy.load_policy(path) for path in files])
+    values = [
+        {
+            "agreement": r.agreement,
+            "purpose": r.purpose,
+            "querier": r.querier,
+            "owner": r.owner,
+            "learns_first": r.learns_first,
+            "category": r.category,
+            "field": r.field,
+            "condition": r.condition,
+            "status": r.status,
+        }
+        for r in rows
+    ]
+
+    def text() -> None:
+        grouped: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        for r in rows:
+            key = (r.agreement, r.status, r.querier, r.owner, r.category)
+            grouped.setdefault(key, {}).setdefault(r.condition, []).append(r.field)
+        _table(
+            "Who can learn which field about what; the querier learns first",
+            ["agreement", "status", "querier", "owner", "about", "fields"],
+            [
+                (*key, "; ".join(f"{condition}: {', '.join(names)}" for condition, names in fields.items()))
+                for key, fields in grouped.items()
+            ],
+        )
+
+    _emit(values, as_json, text)
+
+
+# Identifiers
+
+
+@identifiers_app.command("evaluate")
+def identifiers_evaluate(
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder with alerts.csv and declared.csv, labelled.", show_default=False),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Measure exact matching on labelled data: by type and variation, how many were matched, how many wrongly."""
+    import csv  # noqa: PLC0415 - only this command needs it
+
+    try:
+        with (
+            (directory / "alerts.csv").open(encoding="utf-8", newline="") as a,
+            (directory / "declared.csv").open(encoding="utf-8", newline="") as d,
+        ):
+            value = evaluation.evaluate_objects(csv.DictReader(a), csv.DictReader(d))
+    except OSError as error:
+        raise errors.ConfigError(f"{directory}: {error.filename}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error):
+        raise errors.ConfigError(f"{directory}: not CSV in UTF-8") from None
+    rows = [
+        (kind, variation, c["n"], c["matched"], f"{c['matched'] / c['n']:.3f}" if c["n"] else "", c["false_matches"])
+        for kind, by in value.items()
+        for variation, c in by.items()
+    ]
+    _emit(
+        value,
+        as_json,
+        lambda: _table("Identifiers", ["type", "variation", "rows", "matched", "share", "false matches"], rows),
+    )
+
+
+def _version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"connector-psi {package_version('connector-psi')} (PRF: {backend_name()})\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version and PRF backend.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> NoReturn:
+    """Run a command and exit with its code."""
+    try:
+        app(standalone_mode=True)
+    except errors.ConnectorError as error:
+        code = next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
+        if "--json" in sys.argv:
+            sys.stdout.write(json.dumps({"error": error.code, "detail": str(error)}) + "\n")
+        err.print(f"[bold red]{error.code}[/]: {error}", highlight=False)
+        sys.exit(code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Files that are there whole or not at all.
+
+Decides: how a file of the encoded set reaches its name: written beside it, made durable, then renamed, so that a
+reader (or this node after a crash) never meets half a set. What a crash leaves behind ends in ``PARTIAL_SUFFIX`` and
+is nobody's: ``remove_partials`` deletes it at start-up.
+Leaves to others: what the bytes are, and who may read the directory.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from connector_psi.errors import UnavailableError
+
+PARTIAL_SUFFIX: Final = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the name ``path`` only when the block ends without an exception.
+
+    When the block has ended, bytes and name are durable and an earlier file of that name is gone. When it raises, an
+    earlier file is untouched. Mode 0600.
+
+    Args:
+        path: Final name; its directory exists.
+
+    Yields:
+        The file, open for writing.
+
+    Raises:
+        UnavailableError: The disk is full or the directory cannot be written.
+    """
+    try:
+        descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL_SUFFIX, dir=path.parent)
+    except OSError as error:
+        raise UnavailableError(f"cannot write {path.name}: {error.strerror}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        Path(partial).unlink(missing_ok=True)
+        raise UnavailableError(f"cannot write {path.name}: {error.strerror}") from error
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+def remove_partials(directory: Path) -> int:
+    """Delete what interrupted writes left in ``directory``.
+
+    Only for start-up, before anything writes there: a write under way would lose its file.
+
+    Returns:
+        How many files were deleted.
+    """
+    partials = [entry for entry in directory.iterdir() if entry.name.startswith(".") and entry.suffix == PARTIAL_SUFFIX]
+    for entry in partials:
+        entry.unlink()
+    return len(partials)
+
+
+def _sync_directory(directory: Path) -> None:
+    # A rename is durable only once its directory is.
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,207 @@
+"""``node.toml`` and ``policy.yaml`` of a node directory -> frozen configuration; where everything in the directory lies.
+
+Decides: names, defaults and bounds of every setting. A wrong key or value stops the node at start, with the file and the key named.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from connector_psi.disclosure import CASE_TIME_S
+from connector_psi.errors import ConfigError
+from connector_psi.policy import ProfileRole
+
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(_Section):
+    """Who this node is and where it listens."""
+
+    authority: str = Field(pattern=r"^[a-z0-9]{2,16}$")
+    profile: str
+    role: ProfileRole
+    listen: str = Field(pattern=r"^.+:\d{1,5}$", description="peer port, HOST:PORT")
+    local: str = Field(pattern=r"^.+:\d{1,5}$", description="local port, HOST:PORT")
+    synthetic: bool
+
+
+class StorageSection(_Section):
+    """Where records, matches, cases and the log are kept."""
+
+    url: str = "sqlite"
+    """``sqlite`` for the file in the node directory."""
+
+
+class QuerySection(_Section):
+    """How the node asks."""
+
+    interval_s: Seconds = 1.0
+    """Time between two rounds of batches."""
+    manifest_poll_s: Seconds = 1.0
+    """Time between two looks for a newer set of each peer."""
+    records_per_round: int = Field(default=2000, ge=1, le=100_000)
+
+
+class PublishSection(_Section):
+    """How the node publishes."""
+
+    quiet_s: Seconds = 0.5
+    """A changed source is published once it has been quiet for so long."""
+    max_wait_s: Seconds = 60.0
+    """A source that never becomes quiet is published after so long all the same."""
+    renew_fraction: float = Field(default=0.75, gt=0, lt=1)
+    """A set is renewed after this part of its life."""
+    overlap_s: Seconds = 3600.0
+    """How long a superseded epoch still answers."""
+
+
+class DisclosureSection(_Section):
+    """When outcomes are served."""
+
+    slot_s: int = Field(default=3600, ge=1, le=86_400)
+    """Disclosures are served at multiples of this time since the Unix epoch."""
+    not_disclosed_after_s: int = Field(default=CASE_TIME_S, ge=2, le=2_592_000)
+    """Every other outcome is served so long after the case was taken in (T of the protocol), 72 hours."""
+
+    @model_validator(mode="after")
+    def _holds_slots(self) -> Self:
+        if self.not_disclosed_after_s < 2 * self.slot_s:
+            raise ValueError("not_disclosed_after_s must hold at least two slots")
+        return self
+
+
+class LogSection(_Section):
+    """The disclosure log."""
+
+    checkpoint_s: Seconds = 1.0
+    """Time between two signed checkpoints while the log grows."""
+
+
+class TranscriptSection(_Section):
+    """A recording of the peer port, for synthetic federations."""
+
+    path: str = ""
+    """File that every message is appended to; empty for none."""
+
+
+class NodeConfig(_Section):
+    """Everything that ``node.toml`` says."""
+
+    node: NodeSection
+    storage: StorageSection = StorageSection()
+    query: QuerySection = QuerySection()
+    publish: PublishSection = PublishSection()
+    disclosure: DisclosureSection = DisclosureSection()
+    log: LogSection = LogSection()
+    transcript: TranscriptSection = TranscriptSection()
+
+    @model_validator(mode="after")
+    def _no_recording_of_real_data(self) -> Self:
+        if self.transcript.path and not self.node.synthetic:
+            raise ValueError("transcript is for synthetic nodes only")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The places inside a node directory."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """Settings."""
+        return self.root / "node.toml"
+
+    @property
+    def policy(self) -> Path:
+        """The policy pack."""
+        return self.root / "policy.yaml"
+
+    @property
+    def descriptor(self) -> Path:
+        """What peers are given."""
+        return self.root / "descriptor.json"
+
+    @property
+    def root_cert(self) -> Path:
+        """The federation's root certificate."""
+        return self.root / "tls" / "root.crt"
+
+    @property
+    def node_cert(self) -> Path:
+        """This node's certificate; its key lies beside it."""
+        return self.root / "tls" / "node.crt"
+
+    @property
+    def people(self) -> Path:
+        """Certificates of the agency's people and systems."""
+        return self.root / "people"
+
+    @property
+    def keys(self) -> Path:
+        """The keyring; never in a backup of the store."""
+        return self.root / "keys"
+
+    @property
+    def data(self) -> Path:
+        """Store, sets and the log's guard."""
+        return self.root / "data"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that has the node open."""
+        return self.data / "lock"
+
+    def owned_set(self, agreement: str, epoch: int) -> Path:
+        """Folder of a set that this node published."""
+        return self.data / "owned" / agreement.replace(":", "_") / str(epoch)
+
+    def taken_set(self, agreement: str, epoch: int) -> Path:
+        """Folder of a set that this node took."""
+        return self.data / "taken" / agreement.replace(":", "_") / str(epoch)
+
+    def store_url(self, config: NodeConfig) -> str:
+        """Return the SQLAlchemy URL of the store."""
+        return f"sqlite:///{self.data / 'node.db'}" if config.storage.url == "sqlite" else config.storage.url
+
+
+def load_config(directory: Path) -> tuple[NodeConfig, Layout]:
+    """Read the settings of a node directory.
+
+    Raises:
+        ConfigError: It is no node directory, or a setting is wrong; the text names file and key.
+    """
+    layout = Layout(directory)
+    try:
+        raw = layout.config.read_bytes()
+    except OSError:
+        raise ConfigError(
+            f"{directory}: not a node directory (no readable node.toml); see `connector-psi init`"
+        ) from None
+    return parse_config(raw, str(layout.config)), layout
+
+
+def parse_config(raw: bytes, name: str) -> NodeConfig:
+    """Parse ``node.toml``.
+
+    Raises:
+        ConfigError: Not TOML, an unknown key, or a value out of bounds.
+    """
+    try:
+        return NodeConfig.model_validate(tomllib.loads(raw.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise ConfigError(f"{name}: not valid TOML") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name}: {where}: {first['msg']}") from None

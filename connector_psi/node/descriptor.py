@@ -1,0 +1,71 @@
+"""``descriptor.json``: what an authority hands to a peer, so that the two can be connected.
+
+It holds no secret. Whoever adds it checks out of band that it comes from the authority it names; its signature shows only
+that it was not changed on the way.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import rfc8785
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from connector_psi.errors import ConfigError
+from connector_psi.policy import ProfileRole
+
+MAX_BYTES = 65_536
+_LABEL = b"connector-psi/v1 descriptor\n"
+
+
+class Descriptor(BaseModel):
+    """A peer's name, role, address and public keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    v: int = Field(ge=1, le=1)
+    authority: str = Field(pattern=r"^[a-z0-9]{2,16}$")
+    role: ProfileRole
+    address: str = Field(pattern=r"^.+:\d{1,5}$", max_length=300)
+    synthetic: bool
+    root_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    signing_key: str = Field(pattern=r"^[0-9a-f]{64}$")
+    log_vkey: str = Field(max_length=400)
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """The key that manifests, cases and disclosures are signed with."""
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.signing_key))
+
+
+def encode_descriptor(descriptor: Descriptor, key: Ed25519PrivateKey) -> bytes:
+    """Return the signed ``descriptor.json``."""
+    value: dict[str, Any] = descriptor.model_dump(mode="json")
+    signature = key.sign(_LABEL + rfc8785.dumps(value))
+    return json.dumps({**value, "signature": signature.hex()}, indent=2).encode() + b"\n"
+
+
+def parse_descriptor(raw: bytes) -> Descriptor:
+    """Parse and check a descriptor.
+
+    Raises:
+        ConfigError: It is malformed, or was changed after it was signed.
+    """
+    try:
+        if len(raw) > MAX_BYTES:
+            raise ConfigError("descriptor: too large")
+        value = json.loads(raw)
+        signature = bytes.fromhex(value.pop("signature"))
+        descriptor = Descriptor.model_validate(value)
+        descriptor.public_key.verify(signature, _LABEL + rfc8785.dumps(value))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigError(f"descriptor: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise ConfigError("descriptor: not a descriptor.json of a node") from None
+    except InvalidSignature:
+        raise ConfigError("descriptor: changed after it was signed") from None
+    return descriptor

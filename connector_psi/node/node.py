@@ -1,0 +1,309 @@
+"""An open node: its store, keys, log, policy and peers, wired together once.
+
+Decides: what exactly one process holds, how a use case writes its log entry in the transaction of what it does, when the
+node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation`` (owner), ``querying``
+(querier), ``casework`` (both), ``oversight`` (the log).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from connector_psi import pki, policy
+from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, verify_checkpoint
+from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
+from connector_psi.audit.guard import FileGuard
+from connector_psi.audit.log import Appended, Log
+from connector_psi.domain.clock import Clock, RandomSource, SystemClock, SystemRandom
+from connector_psi.errors import AuditError, ConfigError, PurposeRefusedError, UnavailableError
+from connector_psi.keyring import Keyring
+from connector_psi.node.config import Layout, NodeConfig, load_config
+from connector_psi.node.descriptor import Descriptor, parse_descriptor
+from connector_psi.node.ports import LeafProof
+from connector_psi.storage import peers as peer_store
+from connector_psi.storage.logs import SqlLogBackend
+from connector_psi.storage.store import DirectoryLock, Store, Tx
+
+logger = structlog.get_logger("connector_psi.node")
+
+QUERIER, OWNER = Side.QUERIER, Side.OWNER
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """An agreement in force at this node."""
+
+    agreement: policy.Agreement
+    policy_hash: bytes
+    side: Side
+    peer: str
+
+    @property
+    def code(self) -> str:
+        """Its code, e.g. ``SIS-OBJ:ics2-sis``."""
+        return self.agreement.code
+
+
+class Node:
+    """One authority's node, open in this process alone.
+
+    Args:
+        directory: A directory made by ``init``.
+        clock: Time.
+        random: Randomness.
+
+    Raises:
+        ConfigError: The directory is no usable node directory.
+        UnavailableError: Another process has it open, or the store cannot be used.
+        LogForkError: The log and its guard disagree: it was restored from an older backup, or changed.
+    """
+
+    def __init__(self, directory: Path, clock: Clock | None = None, random: RandomSource | None = None) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self.random: RandomSource = random or SystemRandom()
+        self.config: NodeConfig
+        self.layout: Layout
+        self.config, self.layout = load_config(directory)
+        self.layout.data.mkdir(mode=0o700, exist_ok=True)
+        self._lock = DirectoryLock(self.layout.lock)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self) -> None:
+        self.keyring = Keyring.open(self.layout.root, self.random)
+        self.pack = policy.load_policy(self.layout.policy)
+        self.root_pem = self.layout.root_cert.read_bytes()
+        self.credentials = pki.load_credentials(self.layout.node_cert)
+        if self.credentials.identity != pki.AuthorityIdentity(self.authority):
+            raise ConfigError(f"{self.layout.node_cert}: not the certificate of authority {self.authority}")
+        self.store = Store(
+            self.layout.store_url(self.config),
+            bytes(self.keyring.node_key("payload")),
+            bytes(self.keyring.node_key("index")),
+            self.random,
+        )
+        self.signing_key = self.keyring.signing_key
+        self.signer = NoteSigner(log_origin(self.authority), self.keyring.log_key)
+        self.entries = SqlLogBackend()
+        self.log: Log[Tx] = Log(
+            origin=self.signer.name,
+            signer=self.signer,
+            backend=self.entries,
+            wrapping=self.keyring.month_keys(),
+            guard=FileGuard(self.layout.data / "log.guard"),
+            clock=self.clock,
+            random=self.random,
+        )
+        with self.store.write() as tx:
+            self.log.recover(tx)
+        self._fatal: AuditError | None = None
+        self._state = threading.Lock()
+        self._peers: dict[str, Descriptor] = {}
+        self._bound: dict[str, Bound] = {}
+        self.refresh_peers()
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        self.store.close()
+        self._lock.release()
+
+    # Identity and time
+
+    @property
+    def authority(self) -> str:
+        """This node's authority code."""
+        return self.config.node.authority
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether this node holds synthetic data only."""
+        return self.config.node.synthetic
+
+    def now_ms(self) -> int:
+        """Return Unix milliseconds."""
+        return int(self.clock.now().timestamp() * 1000)
+
+    # Failing for good
+
+    def check_alive(self) -> None:
+        """Stop every use case once the log cannot be trusted any more.
+
+        Raises:
+            AuditError: What was found, for as long as the process lives.
+        """
+        if self._fatal is not None:
+            raise self._fatal
+
+    def fail(self, error: AuditError) -> None:
+        """Stop answering: no log, no disclosure."""
+        if self._fatal is None:
+            logger.error("log.fatal", code=error.code)
+            self._fatal = error
+
+    @property
+    def fatal(self) -> AuditError | None:
+        """What stopped the node, None while it runs."""
+        return self._fatal
+
+    # Peers and agreements
+
+    def refresh_peers(self) -> None:
+        """Load peers and agreements from the store."""
+        with self.store.read() as tx:
+            rows = peer_store.list_peers(tx)
+            agreement_rows = peer_store.list_agreements(tx)
+        found = {row.authority: parse_descriptor(row.descriptor) for row in rows if row.state == "active"}
+        bound = {}
+        for row in agreement_rows:
+            agreement = policy.Agreement.model_validate_json(row.definition)
+            bound[row.code] = Bound(agreement, row.policy_hash, Side(row.side), row.peer)
+        with self._state:
+            self._peers, self._bound = found, bound
+
+    def agreements(self, side: Side | None = None) -> list[Bound]:
+        """Return the agreements in force, optionally of one side."""
+        with self._state:
+            return [b for b in self._bound.values() if side is None or b.side is side]
+
+    def peer(self, authority: str) -> Descriptor:
+        """Return the descriptor of an active peer.
+
+        Raises:
+            PurposeRefusedError: There is no such peer, or it was revoked.
+        """
+        with self._state:
+            found = self._peers.get(authority)
+        if found is None:
+            raise PurposeRefusedError("not an active peer")
+        return found
+
+    def has_peer(self, authority: str) -> bool:
+        """Return whether an authority is an active peer."""
+        with self._state:
+            return authority in self._peers
+
+    def bound(self, code: str, side: Side, peer: str | None = None) -> Bound:
+        """Return an agreement that may run now.
+
+        Args:
+            code: Its code.
+            side: Which side this node must have in it.
+            peer: Who must be on the other side; None where this node itself acts.
+
+        Raises:
+            PurposeRefusedError: Unknown, another side or peer, gated, not yet or no longer valid.
+        """
+        self.check_alive()
+        with self._state:
+            found = self._bound.get(code)
+        if found is None or found.side is not side or (peer is not None and found.peer != peer):
+            raise PurposeRefusedError("no such agreement")
+        self.peer(found.peer)
+        policy.check_runnable(found.agreement, self.clock.now(), synthetic=self.synthetic)
+        return found
+
+    # The log
+
+    def append(
+        self,
+        tx: Tx,
+        event: Event,
+        body: Mapping[str, Any],
+        bound: Bound | None = None,
+        **fields: Any,
+    ) -> Appended:
+        """Write an entry in the transaction of what it records.
+
+        Args:
+            tx: That transaction.
+            event: What happened.
+            body: What is sealed.
+            bound: The agreement it belongs to.
+            fields: Further fields of the leaf.
+
+        Raises:
+            AuditError: The log is not to be trusted; nothing may be done.
+        """
+        self.check_alive()
+        if bound is None:
+            draft = LeafDraft(event=event, retention_class=self._own_retention(), **fields)
+        else:
+            draft = LeafDraft(
+                event=event,
+                retention_class=RetentionClass(bound.agreement.retention_class),
+                side=bound.side,
+                agreement=bound.code,
+                policy_hash=bound.policy_hash,
+                mode=bound.agreement.mode.value,
+                **fields,
+            )
+        return self.log.append(tx, draft, body)
+
+    def _own_retention(self) -> RetentionClass:
+        return {
+            policy.ProfileRole.CUSTOMS: RetentionClass.CUSTOMS_NATIONAL,
+            policy.ProfileRole.NSIS: RetentionClass.SIS_3Y,
+            policy.ProfileRole.EUROPOL: RetentionClass.EUOP_3Y,
+        }.get(self.config.node.role, RetentionClass.LED_NATIONAL)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Sign the log as it stands, if it grew.
+
+        Raises:
+            AuditError: The log went backwards or forked; the node stops answering.
+        """
+        self.check_alive()
+        try:
+            with self.store.write() as tx:
+                self.log.checkpoint(tx)
+        except AuditError as error:
+            self.fail(error)
+            raise
+        return self.signed_checkpoint()
+
+    def signed_checkpoint(self) -> Checkpoint | None:
+        """Return the newest signed checkpoint without its signatures."""
+        with self.store.read() as tx:
+            note = self.entries.latest_checkpoint(tx)
+        return None if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name)
+
+    def leaf_proof(self, index: int) -> LeafProof:
+        """Return a leaf with its proof under the newest checkpoint.
+
+        Raises:
+            UnavailableError: No checkpoint covers the leaf yet: nothing that depends on it may leave.
+        """
+        self.check_alive()
+        with self.store.read() as tx:
+            note = self.entries.latest_checkpoint(tx)
+            size = 0 if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name).size
+            if note is None or index >= size:
+                raise UnavailableError("no checkpoint covers the entry yet")
+            (leaf,) = self.entries.read_leaves(tx, index, index + 1)
+            proof = self.log.prove_inclusion(tx, index, size)
+        return LeafProof(leaf, index, tuple(proof), note)
+
+
+def log_origin(authority: str) -> str:
+    """Return the origin line of an authority's log (C2SP tlog-checkpoint)."""
+    return f"connector-psi.internal/log/{authority}"
+
+
+def millis(when: datetime) -> int:
+    """Return Unix milliseconds of an aware datetime."""
+    return int(when.timestamp() * 1000)
+
+
+def from_millis(ms: int) -> datetime:
+    """Return the aware UTC datetime of Unix milliseconds."""
+    return datetime.fromtimestamp(ms / 1000, tz=UTC)

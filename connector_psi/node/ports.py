@@ -1,0 +1,100 @@
+"""What a node needs of a peer, as ports: ``rpc.client`` implements them over mTLS, the simulation in memory.
+
+Promises: every method raises ``RefusedError`` if the peer refuses, ``UnavailableError`` if it cannot be reached or asks to come
+back later, and ``ProtocolError`` if its answer makes no sense. What is returned has not been verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from connector_psi.protocol.owner import Query
+
+
+@dataclass(frozen=True, slots=True)
+class LeafProof:
+    """A leaf with its inclusion proof and a signed checkpoint."""
+
+    leaf: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestAnswer:
+    """A manifest as its owner serves it."""
+
+    manifest: bytes
+    signature: bytes
+    proof: LeafProof
+    fresh_until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRequest:
+    """An OpenCase request."""
+
+    agreement: str
+    epoch: int
+    ticket_id: bytes
+    redeem_codes: bytes
+    purpose: str
+    legal_basis: str
+    case_reference: str
+    justification: str
+    request_id: bytes
+    actor_commitments: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeAnswer:
+    """A served outcome."""
+
+    envelope: bytes
+    signature: bytes
+    salt: bytes
+    proof: LeafProof
+
+
+FILTER = "filter"
+TICKETS = "tickets"
+
+
+class OwnerPort(Protocol):
+    """A peer in the role of owner."""
+
+    def get_manifest(self, agreement: str) -> ManifestAnswer:
+        """Return the newest manifest."""
+        ...
+
+    def read_set(self, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
+        """Yield a set's file from an offset on, in pieces of at most 512 KiB."""
+        ...
+
+    def evaluate(self, query: Query) -> tuple[bytes, bytes]:
+        """Return ``(evaluated elements, proof)``."""
+        ...
+
+    def open_case(self, request: CaseRequest) -> None:
+        """Ask for disclosure; the answer is always PENDING."""
+        ...
+
+    def get_outcome(self, agreement: str, request_id: bytes) -> OutcomeAnswer | None:
+        """Return the outcome once it is served, None before."""
+        ...
+
+
+class Connector(Protocol):
+    """Reaches peers."""
+
+    def owner(self, authority: str) -> OwnerPort:
+        """Return the peer with this code; connecting happens on first use."""
+        ...
+
+    def forget(self, authority: str) -> None:
+        """Drop any connection to a peer, because it was revoked or its address changed."""
+        ...

@@ -1,0 +1,320 @@
+"""The owner publishes: eligible records -> tokens -> PRF -> encoded set, signed and logged.
+
+Decides: when a set is due, what a manifest says, when an epoch ends. Leaves to others: the rows (``protocol.owner``), the files
+(``encoding``), keys (``keyring``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from connector_psi import policy
+from connector_psi.audit.entries import Event
+from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record
+from connector_psi.encoding import bloom, tickets
+from connector_psi.encoding import manifest as manifests
+from connector_psi.encoding.sealedfile import SealedFile, seal_file
+from connector_psi.errors import KeyUnavailableError, PurposeRefusedError
+from connector_psi.node.node import OWNER, Bound, Node, millis
+from connector_psi.node.ports import FILTER, TICKETS, ManifestAnswer
+from connector_psi.protocol import messages
+from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_keys
+from connector_psi.storage import owned, records
+from connector_psi.storage.owned import EpochRow
+
+READ_BYTES = 512 * 1024
+_FILES = {FILTER: "filter.sealed", TICKETS: "tickets.sealed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A set that was published."""
+
+    agreement: str
+    epoch: int
+    tokens: int
+    size_class: int
+    manifest_hash: bytes
+
+
+def record_tokens(agreement: policy.Agreement, record: Record) -> list[tuple[IdentifierType, bytes]]:
+    """Return the tokens of a record that an agreement covers, in the record's order."""
+    return [
+        (i.type, messages.encode_token(NORMALISATION_VERSION, i.type, i.value))
+        for i in record.identifiers
+        if i.type in agreement.identifier_types and IDENTIFIER_TABLE[i.type].token_class in agreement.classes
+    ]
+
+
+class Publishing:
+    """Use cases of the owner's sets."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        # One set of an agreement is built at a time; building holds no database lock.
+        self._building = threading.Lock()
+
+    # Building
+
+    def publish(self, code: str, progress: Callable[[int], None] | None = None) -> Published:
+        """Build and publish a new epoch of an agreement.
+
+        Args:
+            code: Of an agreement that this node owns.
+            progress: Called with the number of tokens encoded so far.
+
+        Raises:
+            PurposeRefusedError: The agreement is not this node's, or may not run.
+
+        Cost: one PRF evaluation and one sealed row a token, one hash round a row of the size class.
+        """
+        with self._building:
+            return self._publish(self._node.bound(code, OWNER), progress)
+
+    def _publish(self, bound: Bound, progress: Callable[[int], None] | None) -> Published:
+        node, code = self._node, bound.code
+        snapshot = node.clock.now().replace(microsecond=0)
+        with node.store.write() as tx:
+            epoch = owned.next_epoch(tx, code)
+            # A crash between the key's file and this transaction's end left a key that nothing refers to.
+            if (code, epoch) in node.keyring.epochs():
+                node.keyring.destroy_epoch(code, epoch)
+            made = node.keyring.new_epoch(code, epoch)
+            k_ticket, k_redeem = node.keyring.new_case_keys()
+            wrapped = node.keyring.wrap("case", bytes(k_ticket) + bytes(k_redeem), _case_ad(code, epoch))
+            owned.begin_epoch(tx, code, epoch, made.wrapped_seed, wrapped)
+            node.append(tx, Event.KEY_EPOCH, {"action": "created", "epoch": epoch}, bound, epoch=epoch)
+        seed = node.keyring.epoch_seed(code, epoch, made.wrapped_seed)
+        keys = derive_class_keys(seed, code, epoch, bound.agreement.classes)
+        encoder = SetEncoder(code, epoch, keys, k_ticket, k_redeem, node.random)
+        with node.store.read() as tx:
+            change_seq = records.max_change_seq(tx)
+            lookups, rows, count = bytearray(), bytearray(), 0
+            for chunk in records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot)):
+                encoded = encoder.encode(
+                    [
+                        EncodeItem(
+                            r.id,
+                            policy.category_number(bound.agreement, r.record.category),
+                            tuple(record_tokens(bound.agreement, r.record)),
+                        )
+                        for r in chunk
+                    ]
+                )
+                lookups += encoded.lookups
+                rows += encoded.rows
+                count += encoded.count
+                if progress is not None:
+                    progress(count)
+        size = tickets.padded_size(count)
+        dummies = tickets.dummy_rows(size - count, node.random)
+        lookups += b"".join(dummies[i : i + 16] for i in range(0, len(dummies), tickets.ROW_BYTES))
+        rows += dummies
+        folder = node.layout.owned_set(code, epoch)
+        folder.mkdir(mode=0o700, parents=True)
+        plain = {FILTER: folder / "filter.plain", TICKETS: folder / "tickets.plain"}
+        bloom.write_filter(plain[FILTER], bytes(lookups), size)
+        tickets.write_tickets(plain[TICKETS], bytes(rows))
+        manifest = manifests.Manifest(
+            agreement=code,
+            epoch=epoch,
+            owner=node.authority,
+            querier=bound.peer,
+            normalisation_version=NORMALISATION_VERSION,
+            policy_hash=bound.policy_hash.hex(),
+            class_keys={c.label: pair.public.hex() for c, pair in keys.items()},  # type: ignore[misc]  # labels are the literals
+            size_class=size,
+            files=manifests.Files(filter=_entry(plain[FILTER]), tickets=_entry(plain[TICKETS])),
+            source_snapshot=manifests.encode_time(snapshot),
+            not_before=manifests.encode_time(snapshot),
+            not_after=manifests.encode_time(snapshot + timedelta(hours=bound.agreement.max_set_age_h)),
+            delta_chain_start=node.random.bytes(32).hex(),
+            synthetic=node.synthetic,
+            families=tuple(sorted({IDENTIFIER_TABLE[t].family for t in bound.agreement.identifier_types})),
+        )
+        file_key = node.keyring.epoch_file_key(code, epoch)
+        for name, path in plain.items():
+            seal_file(path, folder / _FILES[name], file_key, node.random)
+            path.unlink()
+        return self._release(bound, manifest, count, change_seq)
+
+    def _release(self, bound: Bound, manifest: manifests.Manifest, count: int, change_seq: int) -> Published:
+        node, code, epoch = self._node, bound.code, manifest.epoch
+        raw = manifests.encode_manifest(manifest)
+        digest = manifests.manifest_hash(raw)
+        with node.store.write() as tx:
+            entry = node.append(
+                tx,
+                Event.SET_PUBLISH,
+                {"tokens": count, "size_class": manifest.size_class, "records_until": change_seq},
+                bound,
+                epoch=epoch,
+                manifest_hash=digest,
+            )
+            owned.publish_epoch(
+                tx,
+                code,
+                epoch,
+                node.now_ms(),
+                manifest=raw,
+                signature=manifests.sign_manifest(node.signing_key, raw),
+                manifest_hash=digest,
+                leaf_index=entry.index,
+                tokens=count,
+                change_seq=change_seq,
+                not_after_ms=millis(manifests.decode_time(manifest.not_after)),
+            )
+        return Published(code, epoch, count, manifest.size_class, digest)
+
+    # The clock
+
+    def due(self) -> list[str]:
+        """Return the agreements whose set is missing, out of date and quiet, or close to its end."""
+        node, now = self._node, self._node.now_ms()
+        settings = node.config.publish
+        codes = []
+        for code in self.runnable():
+            bound = node.bound(code, OWNER)
+            with node.store.read() as tx:
+                newest = owned.newest_published(tx, code)
+                change_seq, changed_ms = records.newest_change(tx, bound.agreement.categories)
+            if newest is None:
+                codes.append(code)
+                continue
+            assert newest.change_seq is not None
+            assert newest.published_ms is not None
+            assert newest.not_after_ms is not None
+            dirty = change_seq > newest.change_seq
+            quiet = now - changed_ms >= settings.quiet_s * 1000
+            waited = now - newest.published_ms >= settings.max_wait_s * 1000
+            life = newest.not_after_ms - newest.published_ms
+            old = now - newest.published_ms >= life * settings.renew_fraction
+            if (dirty and (quiet or waited)) or old:
+                codes.append(code)
+        return codes
+
+    def runnable(self) -> list[str]:
+        """Return the agreements that this node owns and that may run now."""
+        node, codes = self._node, []
+        for bound in node.agreements(OWNER):
+            try:
+                policy.check_runnable(bound.agreement, node.clock.now(), synthetic=node.synthetic)
+            except PurposeRefusedError:
+                continue
+            codes.append(bound.code)
+        return codes
+
+    def retire(self) -> list[tuple[str, int]]:
+        """Destroy the seeds and files of epochs that ended, and the case keys whose window passed."""
+        node, now = self._node, self._node.now_ms()
+        with node.store.read() as tx:
+            rows = owned.list_epochs(tx)
+        agreements = {b.code: b for b in node.agreements(OWNER)}
+        ended = []
+        for row in rows:
+            bound = agreements.get(row.agreement)
+            if row.wrapped_seed is not None and self._has_ended(row, now):
+                node.keyring.destroy_epoch(row.agreement, row.epoch)
+                shutil.rmtree(node.layout.owned_set(row.agreement, row.epoch), ignore_errors=True)
+                with node.store.write() as tx:
+                    owned.destroy_epoch(tx, row.agreement, row.epoch)
+                    node.append(
+                        tx, Event.KEY_EPOCH, {"action": "destroyed", "epoch": row.epoch}, bound, epoch=row.epoch
+                    )
+                ended.append((row.agreement, row.epoch))
+            window_days = bound.agreement.case_window_days if bound else 0
+            not_after = row.not_after_ms or 0
+            if row.wrapped_seed is None and now > not_after + window_days * 86_400_000:
+                with node.store.write() as tx:
+                    owned.forget_case_keys(tx, row.agreement, row.epoch)
+        return ended
+
+    def _has_ended(self, row: EpochRow, now: int) -> bool:
+        if row.state == owned.PREPARING:
+            # A build that a crash interrupted; one that is running holds the lock.
+            return not self._building.locked()
+        overlap_ms = self._node.config.publish.overlap_s * 1000
+        superseded = row.superseded_ms is not None and now >= row.superseded_ms + overlap_ms
+        return superseded or now >= (row.not_after_ms or 0)
+
+    def fresh_until_ms(self, code: str) -> int:
+        """Return the time up to which this node's registered records are in the newest set of an agreement."""
+        node = self._node
+        bound = node.bound(code, OWNER)
+        with node.store.read() as tx:
+            newest = owned.newest_published(tx, code)
+            change_seq, _ = records.newest_change(tx, bound.agreement.categories)
+        if newest is None or newest.change_seq is None or newest.not_after_ms is None:
+            return 0
+        snapshot_ms = newest.not_after_ms - bound.agreement.max_set_age_h * 3_600_000
+        return node.now_ms() if change_seq <= newest.change_seq else snapshot_ms
+
+    # Serving
+
+    def get_manifest(self, peer: str, code: str, epoch: int = 0) -> ManifestAnswer:
+        """Return a manifest with its proof to the querier of the agreement.
+
+        Raises:
+            PurposeRefusedError: The peer is not the querier, or there is no such set.
+            UnavailableError: No checkpoint covers the set's log entry yet.
+        """
+        node = self._node
+        node.bound(code, OWNER, peer)
+        with node.store.read() as tx:
+            row = owned.get_epoch(tx, code, epoch) if epoch else owned.newest_published(tx, code)
+        if row is None or row.manifest is None or row.wrapped_seed is None:
+            raise KeyUnavailableError(f"{code}: no set is published")
+        assert row.signature is not None
+        assert row.leaf_index is not None
+        return ManifestAnswer(row.manifest, row.signature, node.leaf_proof(row.leaf_index), self.fresh_until_ms(code))
+
+    def read_set(self, peer: str, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
+        """Yield a set's file from an offset on, in pieces of at most 512 KiB.
+
+        Raises:
+            PurposeRefusedError: The peer is not the querier of that set, or there is no such set or offset.
+            KeyUnavailableError: The epoch has ended.
+        """
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            row = owned.by_manifest(tx, manifest_hash)
+        if row is None or row.manifest is None or file not in _FILES:
+            raise PurposeRefusedError("no such set")
+        node.bound(row.agreement, OWNER, peer)
+        if (row.not_after_ms or 0) <= node.now_ms():
+            raise KeyUnavailableError("the set has expired")
+        # Covers the set only once its entry is under a checkpoint.
+        node.leaf_proof(row.leaf_index or 0)
+        key = node.keyring.epoch_file_key(row.agreement, row.epoch)
+        with SealedFile(node.layout.owned_set(row.agreement, row.epoch) / _FILES[file], key) as sealed:
+            if offset > sealed.size_bytes:
+                raise PurposeRefusedError("no such offset")
+            for start in range(offset, sealed.size_bytes, READ_BYTES):
+                yield sealed.read(start, min(READ_BYTES, sealed.size_bytes - start))
+
+
+def _entry(path: Path) -> manifests.FileEntry:
+    return manifests.FileEntry(size_bytes=path.stat().st_size, root=manifests.file_root(path).hex())
+
+
+def case_keys(node: Node, row: EpochRow) -> tuple[bytes, bytes]:
+    """Return ``(K_ticket, K_redeem)`` of an epoch.
+
+    Raises:
+        KeyUnavailableError: The case window has passed.
+    """
+    if row.wrapped_case_keys is None:
+        raise KeyUnavailableError("the case window of the epoch has passed")
+    both = bytes(node.keyring.unwrap("case", row.wrapped_case_keys, _case_ad(row.agreement, row.epoch)))
+    return both[:32], both[32:]
+
+
+def _case_ad(code: str, epoch: int) -> bytes:
+    return f"{code}@{epoch}".encode()

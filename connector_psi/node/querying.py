@@ -1,0 +1,461 @@
+"""The querier asks: take the newest set, send the tokens of changed records in batches, judge what opens.
+
+Decides: which records a round covers, what is logged before anything is sent, how a crash continues: open batches are sent again
+with identical bytes, and the cursor moves only when a round is complete. Leaves to others: the batch itself (``protocol.querier``), the
+match rule (``policy``), transport (``ports``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connector_psi import policy
+from connector_psi.audit import merkle
+from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
+from connector_psi.audit.entries import Event, parse_leaf
+from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
+from connector_psi.encoding import manifest as manifests
+from connector_psi.encoding.bloom import Filter
+from connector_psi.encoding.tickets import TicketFile
+from connector_psi.errors import FormatError, ProtocolError
+from connector_psi.node.node import QUERIER, Bound, Node, millis
+from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
+from connector_psi.node.publishing import record_tokens
+from connector_psi.oprf.suite import EvaluatedElements
+from connector_psi.protocol import messages
+from connector_psi.protocol.owner import Query
+from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, plan_sizes
+from connector_psi.storage import queried, records
+from connector_psi.storage.queried import BatchRow, TakenSet
+from connector_psi.storage.records import StoredRecord
+
+CLOCK_SKEW_MS = 120_000
+
+
+@dataclass
+class _Mapped:
+    """A set that is mapped into memory."""
+
+    epoch: int
+    view: SetView
+    filter: Filter
+    tickets: TicketFile
+
+    def close(self) -> None:
+        self.filter.close()
+        self.tickets.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A logged batch and what is sent of it."""
+
+    batch: Batch
+    prepared: Prepared
+    payload: Mapping[str, Any]
+
+
+class Querying:
+    """Use cases of the querier."""
+
+    def __init__(self, node: Node, connector: Connector) -> None:
+        self._node = node
+        self._connector = connector
+        self._mapped: dict[str, _Mapped] = {}
+        self._fresh_until: dict[str, int] = {}
+        # One round at a time: rounds of one agreement share a cursor.
+        self._running = threading.Lock()
+
+    def close(self) -> None:
+        """Unmap all sets."""
+        with self._running:
+            for mapped in self._mapped.values():
+                mapped.close()
+            self._mapped.clear()
+
+    def fresh_until_ms(self, code: str) -> int:
+        """Return the owner's time up to which its records are in the set in use, 0 before the first."""
+        return self._fresh_until.get(code, 0)
+
+    # Taking sets
+
+    def take_newest(self, code: str) -> bool:
+        """Fetch the newest set of an agreement, check all of it and put it in use. Returns whether it is a new one.
+
+        Raises:
+            ProtocolError: The manifest or a file is not what it must be; the set in use stays in use.
+            AuditError: The manifest's log entry does not prove; the set in use stays in use.
+            UnavailableError: The owner cannot be reached, or has published nothing yet.
+        """
+        node = self._node
+        bound = node.bound(code, QUERIER)
+        owner = self._connector.owner(bound.peer)
+        answer = owner.get_manifest(code)
+        digest = manifests.manifest_hash(answer.manifest)
+        with self._running:
+            with node.store.read() as tx:
+                current = queried.current_set(tx, code)
+            if current is not None and current.manifest_hash == digest:
+                self._fresh_until[code] = answer.fresh_until_ms
+                return False
+            manifest = self._checked(bound, answer, digest)
+            folder = node.layout.taken_set(code, manifest.epoch)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in (FILTER, TICKETS):
+                _download(owner, digest, name, folder / name, getattr(manifest.files, name).size_bytes)
+            try:
+                manifests.verify_files(manifest, folder / FILTER, folder / TICKETS)
+                self._map(code, manifest).close()
+            except FormatError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            keys = [bytes.fromhex(key) for key in manifest.class_keys.values()]
+            with node.store.write() as tx:
+                queried.take_set(
+                    tx,
+                    code,
+                    manifest.epoch,
+                    answer.manifest,
+                    digest,
+                    keys,
+                    node.now_ms(),
+                    millis(manifests.decode_time(manifest.not_after)),
+                )
+            old = self._mapped.pop(code, None)
+            if old is not None:
+                old.close()
+                shutil.rmtree(node.layout.taken_set(code, old.epoch), ignore_errors=True)
+            self._fresh_until[code] = answer.fresh_until_ms
+        return True
+
+    def _checked(self, bound: Bound, answer: ManifestAnswer, digest: bytes) -> manifests.Manifest:
+        node, code = self._node, bound.code
+        peer = node.peer(bound.peer)
+        try:
+            manifest = manifests.parse_manifest(answer.manifest)
+        except FormatError:
+            raise ProtocolError(f"{code}: malformed manifest") from None
+        manifests.verify_manifest_signature(peer.public_key, answer.manifest, answer.signature)
+        now = node.now_ms()
+        expected = (
+            manifest.agreement == code
+            and manifest.owner == bound.peer
+            and manifest.querier == node.authority
+            and manifest.synthetic == node.synthetic
+            and manifest.policy_hash == bound.policy_hash.hex()
+            and manifest.normalisation_version == NORMALISATION_VERSION
+            and set(manifest.class_keys) == {c.label for c in bound.agreement.classes}
+        )
+        if not expected:
+            raise ProtocolError(f"{code}: the manifest is not of this agreement, policy or normalisation version")
+        life_ms = bound.agreement.max_set_age_h * 3_600_000
+        snapshot, not_after = (millis(manifests.decode_time(t)) for t in (manifest.source_snapshot, manifest.not_after))
+        if not now < not_after + CLOCK_SKEW_MS or snapshot > now + CLOCK_SKEW_MS or not_after - snapshot > life_ms:
+            raise ProtocolError(f"{code}: the manifest's times do not hold")
+        keys = [bytes.fromhex(key) for key in manifest.class_keys.values()]
+        with node.store.read() as tx:
+            if manifest.epoch <= queried.newest_epoch(tx, code):
+                raise ProtocolError(f"{code}: an epoch not newer than the newest taken")
+            if queried.seen_in_other_epoch(tx, code, keys, manifest.epoch) or len(set(keys)) != len(keys):
+                raise ProtocolError(f"{code}: a key of another epoch")
+        verify_leaf(answer.proof, peer.log_vkey, Event.SET_PUBLISH, code, manifest_hash=digest, epoch=manifest.epoch)
+        return manifest
+
+    def _map(self, code: str, manifest: manifests.Manifest) -> _Mapped:
+        folder = self._node.layout.taken_set(code, manifest.epoch)
+        filter_ = Filter.open(folder / FILTER, manifest.size_class)
+        try:
+            rows = TicketFile.open(folder / TICKETS, manifest.size_class)
+        except BaseException:
+            filter_.close()
+            raise
+        return _Mapped(manifest.epoch, SetView(code, manifest.epoch, filter_, rows), filter_, rows)
+
+    def _view(self, taken: TakenSet) -> SetView:
+        mapped = self._mapped.get(taken.agreement)
+        if mapped is None or mapped.epoch != taken.epoch:
+            if mapped is not None:
+                mapped.close()
+            mapped = self._map(taken.agreement, manifests.parse_manifest(taken.manifest))
+            self._mapped[taken.agreement] = mapped
+        return mapped.view
+
+    # Asking
+
+    def pending(self, code: str) -> int:
+        """Return how many registered changes have not been queried in the set in use; all of them without a set."""
+        with self._node.store.read() as tx:
+            taken = queried.current_set(tx, code)
+            return records.max_change_seq(tx) - (taken.cursor_seq if taken else 0)
+
+    def run_round(self, code: str) -> int:
+        """Query the next changed records of an agreement. Returns how many were covered; 0 means up to date.
+
+        Raises:
+            UnavailableError: There is no set, or the owner cannot be reached now.
+            RefusedError: The owner refuses.
+            PeerError: The owner's answer does not hold; the round stays open.
+        """
+        node = self._node
+        bound = node.bound(code, QUERIER)
+        with self._running:
+            with node.store.read() as tx:
+                taken = queried.current_set(tx, code)
+                if taken is None or taken.not_after_ms <= node.now_ms():
+                    return 0
+                open_rows = queried.open_batches(node.store, tx, code, taken.epoch)
+                covered = records.live_after(
+                    node.store, tx, taken.cursor_seq, node.config.query.records_per_round, node.now_ms()
+                )
+                newest = records.max_change_seq(tx)
+            if open_rows:
+                # A crash: the round is the one whose batches were logged, whatever was registered since.
+                until = open_rows[0].round_seq
+                covered = [r for r in covered if r.change_seq <= until]
+                ready = [self._ready(bound, taken, row) for row in open_rows]
+            else:
+                # Changes without a live record (withdrawn, expired) need no query.
+                until = covered[-1].change_seq if len(covered) == node.config.query.records_per_round else newest
+                if until <= taken.cursor_seq:
+                    return 0
+                ready = self._open_round(bound, taken, covered, until)
+            self._finish_round(bound, taken, covered, ready, until)
+        return len(covered)
+
+    def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[_Ready]:
+        """Form batches, and log them with seed and tokens in one transaction, before anything is sent."""
+        node = self._node
+        by_class: dict[TokenClass, dict[bytes, list[StoredRecord]]] = defaultdict(dict)
+        for stored in covered:
+            for identifier_type, token in record_tokens(bound.agreement, stored.record):
+                holders = by_class[IDENTIFIER_TABLE[identifier_type].token_class].setdefault(token, [])
+                holders.append(stored)
+        actor = f"urn:connector-psi:authority:{node.authority}"
+        commitment = node.keyring.actor_commitment(bound.code, node.clock.now().date(), actor)
+        formed: list[tuple[_Ready, list[str]]] = []
+        for token_class, holders_of in by_class.items():
+            tokens = list(holders_of)
+            start = 0
+            for size in plan_sizes(len(tokens)):
+                own = tokens[start : start + size]
+                start += size
+                sources = _sources(own, holders_of)
+                payload: dict[str, Any] = {
+                    "seed": node.random.bytes(32).hex(),
+                    "tokens": [token.hex() for token in own],
+                    "digests": [digest.hex() for digest, _ in sources],
+                    "held": [held for _, held in sources],
+                    "actor_commitment": commitment.hex(),
+                }
+                refs = sorted({stored.record.source_ref for token in own for stored in holders_of[token]})
+                row = BatchRow(node.random.bytes(16), int(token_class), until, payload)
+                formed.append((self._ready(bound, taken, row), refs))
+        if not formed:
+            return []
+        with node.store.write() as tx:
+            for ready, refs in formed:
+                batch = ready.batch
+                queried.put_batch(
+                    node.store,
+                    tx,
+                    batch.request_id,
+                    bound.code,
+                    taken.epoch,
+                    int(batch.token_class),
+                    until,
+                    ready.payload,
+                    node.now_ms(),
+                )
+                node.append(
+                    tx,
+                    Event.CONSULT,
+                    {"operation": "consultation", "actor": actor, "records": refs, **ready.payload},
+                    bound,
+                    epoch=taken.epoch,
+                    token_class=batch.token_class.label,
+                    request_id=batch.request_id,
+                    purpose=bound.agreement.purpose.value,
+                    n_padded=batch.n_padded,
+                    batch_commitment=ready.prepared.commitment,
+                    source_commitment=_source_commitment(batch, ready.payload),
+                    actor_commitment=commitment,
+                    manifest_hash=taken.manifest_hash,
+                )
+        return [ready for ready, _ in formed]
+
+    def _finish_round(
+        self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], formed: Sequence[_Ready], until: int
+    ) -> None:
+        node = self._node
+        owner = self._connector.owner(bound.peer)
+        class_keys = {str(label): key for label, key in manifests.parse_manifest(taken.manifest).class_keys.items()}
+        view = self._view(taken)
+        found: dict[bytes, list[Opened]] = defaultdict(list)
+        for ready in formed:
+            batch = ready.batch
+            query = Query(
+                querier=node.authority,
+                agreement=bound.code,
+                epoch=taken.epoch,
+                token_class=batch.token_class,
+                request_id=batch.request_id,
+                batch_commitment=ready.prepared.commitment,
+                source_commitment=_source_commitment(batch, ready.payload),
+                actor_commitment=bytes.fromhex(ready.payload["actor_commitment"]),
+                access_id=b"",
+                blinded_elements=ready.prepared.blinded_elements,
+            )
+            evaluated, proof = owner.evaluate(query)
+            public_key = bytes.fromhex(class_keys[batch.token_class.label])
+            outputs = ready.prepared.finish(public_key, EvaluatedElements(evaluated), proof)
+            for opened in view.join(outputs):
+                found[batch.tokens[opened.token_index]].append(opened)
+        with node.store.write() as tx:
+            weak = 0
+            for stored in covered:
+                weak += self._judge(bound, taken, stored, found, tx)
+            queried.mark_gone(tx, bound.code, [stored.id for stored in covered], taken.epoch)
+            queried.count_weak(tx, bound.code, taken.epoch, weak)
+            queried.drop_batches(tx, bound.code, taken.epoch)
+            queried.advance_cursor(tx, bound.code, taken.epoch, until)
+
+    def _ready(self, bound: Bound, taken: TakenSet, row: BatchRow) -> _Ready:
+        batch = Batch(
+            querier=self._node.authority,
+            agreement=bound.code,
+            epoch=taken.epoch,
+            token_class=TokenClass(row.token_class),
+            request_id=row.request_id,
+            seed=bytes.fromhex(row.payload["seed"]),
+            tokens=tuple(bytes.fromhex(token) for token in row.payload["tokens"]),
+        )
+        return _Ready(batch, batch.prepare(), row.payload)
+
+    # Judging
+
+    def _judge(
+        self, bound: Bound, taken: TakenSet, stored: StoredRecord, found: Mapping[bytes, list[Opened]], tx: Any
+    ) -> int:
+        """Group what a record's tokens opened by ticket and apply the match rule. Returns the number of weak groups."""
+        node = self._node
+        groups: dict[bytes, list[tuple[IdentifierType, bytes, Opened]]] = defaultdict(list)
+        for identifier_type, token in record_tokens(bound.agreement, stored.record):
+            for opened in found.get(token, ()):
+                groups[opened.ticket.ticket_id].append((identifier_type, token, opened))
+        weak = 0
+        judged: dict[tuple[bytes, int], list[tuple[bytes, list[tuple[IdentifierType, bytes, Opened]]]]] = defaultdict(
+            list
+        )
+        for ticket_id, group in sorted(groups.items()):
+            verdict = policy.judge(bound.agreement, [identifier_type for identifier_type, _, _ in group])
+            if verdict is policy.Verdict.MATCH:
+                content = hashlib.sha256(b"".join(messages.lp(t) for t in sorted({t for _, t, _ in group}))).digest()
+                judged[content, group[0][2].ticket.category].append((ticket_id, group))
+            elif verdict is policy.Verdict.WEAK:
+                weak += 1
+        for (content, category), same in judged.items():
+            for position, (ticket_id, group) in enumerate(same):
+                # Ticket ids change with the epoch. Records of the owner that show the same tokens cannot be told apart over epochs, so
+                # their number is part of the identity: one more or less, and each is looked at again.
+                key = json.dumps([bound.code, stored.id, content.hex(), category, position, len(same)])
+                identity = node.store.mac(key.encode())
+                payload = {
+                    "ticket_id": ticket_id.hex(),
+                    "redeem": [opened.ticket.redeem.hex() for _, _, opened in group],
+                    "types": sorted({identifier_type.value for identifier_type, _, _ in group}),
+                    "evidence": _evidence(stored, group),
+                    "category": _category_name(bound.agreement, category),
+                    "record_ref": stored.record.source_ref,
+                }
+                queried.put_match(
+                    node.store,
+                    tx,
+                    identity=identity,
+                    match_id=identity[:16].hex(),
+                    agreement=bound.code,
+                    epoch=taken.epoch,
+                    record_id=stored.id,
+                    payload=payload,
+                    now_ms=node.now_ms(),
+                )
+        return weak
+
+
+def verify_leaf(
+    proof: LeafProof, vkey: str, event: Event, agreement: str, *, manifest_hash: bytes | None = None, epoch: int
+) -> Any:
+    """Check that a peer's log holds a leaf with these fields, and return the leaf.
+
+    Raises:
+        ProtocolError: The leaf says something else.
+        ProofInvalidError: Checkpoint or proof do not verify.
+    """
+    key = parse_vkey(vkey)
+    checkpoint = verify_checkpoint(proof.checkpoint, key, key.name)
+    merkle.verify_inclusion(
+        merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, list(proof.proof), checkpoint.root
+    )
+    leaf = parse_leaf(proof.leaf)
+    if (
+        leaf.event is not event
+        or leaf.agreement != agreement
+        or leaf.epoch != epoch
+        or leaf.manifest_hash != manifest_hash
+    ):
+        raise ProtocolError(f"{agreement}: a log entry says something else")
+    return leaf
+
+
+def _download(owner: OwnerPort, digest: bytes, name: str, path: Path, size: int) -> None:
+    """Fetch a file, going on where an earlier attempt stopped."""
+    offset = path.stat().st_size if path.exists() else 0
+    if offset > size:
+        path.unlink()
+        offset = 0
+    with path.open("ab") as out:
+        if offset < size:
+            for piece in owner.read_set(digest, name, offset):
+                offset += len(piece)
+                if offset > size:
+                    raise ProtocolError("a set's file is longer than its manifest says")
+                out.write(piece)
+
+
+def _sources(tokens: Sequence[bytes], holders: Mapping[bytes, list[StoredRecord]]) -> list[tuple[bytes, list[int]]]:
+    """The messages behind a batch, by digest: which of the batch's tokens each holds, in batch order."""
+    held: dict[bytes, list[int]] = {}
+    for position, token in enumerate(tokens):
+        for stored in holders[token]:
+            positions = held.setdefault(stored.record.message_digest, [])
+            if not positions or positions[-1] != position:
+                positions.append(position)
+    return list(held.items())
+
+
+def _source_commitment(batch: Batch, payload: Mapping[str, Any]) -> bytes:
+    digests = [bytes.fromhex(d) for d in payload["digests"]]
+    return messages.source_commitment(
+        batch.source_salts(len(digests)), digests, [[batch.tokens[p] for p in held] for held in payload["held"]]
+    )
+
+
+def _evidence(stored: StoredRecord, group: Sequence[tuple[IdentifierType, bytes, Opened]]) -> list[list[str]]:
+    tokens = {token for _, token, _ in group}
+    return [
+        [i.type.value, i.source_path, i.role]
+        for i in stored.record.identifiers
+        if messages.encode_token(NORMALISATION_VERSION, i.type, i.value) in tokens
+    ]
+
+
+def _category_name(agreement: policy.Agreement, number: int) -> str:
+    return agreement.categories[number - 1] if 0 < number <= len(agreement.categories) else ""

@@ -1,0 +1,99 @@
+"""A person looks at a match beside their own record, and confirms or dismisses it. A confirmed match is a hit."""
+
+from __future__ import annotations
+
+from connector_psi import pki
+from connector_psi.audit.entries import Event
+from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
+from connector_psi.node.node import QUERIER, Node
+from connector_psi.domain.records import Record
+from connector_psi.storage import queried, records
+from connector_psi.storage.queried import MatchRow
+
+MAX_REASON = 4000
+
+
+class Review:
+    """Use cases of the officer who reviews matches."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def list(self, *, state: str = "", after: int = 0, limit: int = 1000) -> list[MatchRow]:
+        """Return matches in the order they were found; those taken back only by asking for state ``gone``."""
+        self._node.check_alive()
+        with self._node.store.read() as tx:
+            return queried.list_matches(self._node.store, tx, state=state, after=after, limit=min(limit or 1000, 1000))
+
+    def get(self, match_id: str) -> tuple[MatchRow, Record | None]:
+        """Return a match and this node's own record beside it.
+
+        Raises:
+            PurposeRefusedError: There is no such match.
+        """
+        self._node.check_alive()
+        with self._node.store.read() as tx:
+            row = queried.get_match(self._node.store, tx, match_id)
+            if row is None:
+                raise PurposeRefusedError("no such match")
+            found = records.by_id(self._node.store, tx, row.record_id)
+        return row, found[0] if found else None
+
+    def decide(self, match_id: str, person: pki.PersonIdentity, reason: str, *, confirm: bool) -> MatchRow:
+        """Confirm or dismiss a match.
+
+        Args:
+            match_id: Of the match.
+            person: Who decides.
+            reason: Why; required, and sealed in the log.
+            confirm: True to confirm.
+
+        Returns:
+            The match as it stands now. It is confirmed once as many different people confirmed it as the agreement asks for.
+
+        Raises:
+            ApprovalMissingError: There is no reason.
+            ConflictError: It was decided before, or this person has confirmed already.
+            PurposeRefusedError: There is no such match, or its agreement may not run.
+        """
+        node = self._node
+        if not reason.strip() or len(reason) > MAX_REASON:
+            raise ApprovalMissingError("a reason is needed, of at most 4000 characters")
+        with node.store.write() as tx:
+            row = queried.get_match(node.store, tx, match_id)
+            if row is None:
+                raise PurposeRefusedError("no such match")
+            bound = node.bound(row.agreement, QUERIER)
+            if row.state != queried.NEW:
+                raise ConflictError(f"the match is {row.state} already")
+            people = [*row.payload.get("people", ())]
+            if confirm:
+                if person.id in {_person_id(uri) for uri in people}:
+                    raise ConflictError("this person has confirmed the match already")
+                people.append(person.uri)
+            done = not confirm or len(people) >= bound.agreement.confirm.querier_people
+            state = (queried.CONFIRMED if confirm else queried.DISMISSED) if done else queried.NEW
+            queried.set_match_state(node.store, tx, match_id, state, {**row.payload, "people": people})
+            node.append(
+                tx,
+                Event.REVIEW,
+                {
+                    "operation": "consultation",
+                    "decision": "confirmed" if confirm else "dismissed",
+                    "match": match_id,
+                    "record": row.payload["record_ref"],
+                    "identifier_types": row.payload["types"],
+                    "officer": person.uri,
+                    "reason": reason,
+                },
+                bound,
+                purpose=bound.agreement.purpose.value,
+                actor_commitment=node.keyring.actor_commitment(bound.code, node.clock.now().date(), person.uri),
+            )
+            found = queried.get_match(node.store, tx, match_id)
+        assert found is not None
+        return found
+
+
+def _person_id(uri: str) -> str:
+    return uri.rsplit(":", 1)[-1]

@@ -1,0 +1,208 @@
+"""A node at work: its use cases, and the loops that run them on the clock.
+
+Each loop does one thing and outlives its failures: what cannot be done now (a peer away, a disk full) is logged by its code and tried
+again with growing pauses; what ends the node (``AuditError``) stops every use case.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from connector_psi.domain.clock import Clock, RandomSource
+from connector_psi.errors import AuditError, ConnectorError, UnavailableError
+from connector_psi.node.casework import Casework
+from connector_psi.node.evaluation import Evaluation
+from connector_psi.node.node import OWNER, QUERIER, Node
+from connector_psi.node.oversight import Oversight
+from connector_psi.node.peering import Peering
+from connector_psi.node.ports import Connector
+from connector_psi.node.publishing import Published, Publishing
+from connector_psi.node.querying import Querying
+from connector_psi.node.registration import Registration
+from connector_psi.node.review import Review
+from connector_psi.node.status import node_status
+from connector_psi.storage import owned, records
+
+logger = structlog.get_logger("connector_psi.node")
+
+MAX_PAUSE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncState:
+    """Whether everything registered before a mark has been queried and published."""
+
+    done: bool
+    mark_ms: int
+    pending_records: int
+    waiting_for: tuple[str, ...]
+
+
+class Service:
+    """All use cases of one node.
+
+    Args:
+        directory: A node directory.
+        connect: Makes the connections to peers, given the node.
+        clock: Time.
+        random: Randomness.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        connect: Callable[[Node], Connector],
+        clock: Clock | None = None,
+        random: RandomSource | None = None,
+    ) -> None:
+        self.node = Node(directory, clock, random)
+        self.connector = connect(self.node)
+        self.registration = Registration(self.node)
+        self.peering = Peering(self.node)
+        self.publishing = Publishing(self.node)
+        self.evaluation = Evaluation(self.node)
+        self.querying = Querying(self.node, self.connector)
+        self.review = Review(self.node)
+        self.casework = Casework(self.node, self.connector)
+        self.oversight = Oversight(self.node)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def status(self) -> dict[str, object]:
+        """Return what ``connector-psi status --json`` prints."""
+        return node_status(self.node, self.querying)
+
+    def revoke(self, authority: str) -> bool:
+        """Revoke a peer and drop its connection."""
+        done = self.peering.revoke(authority)
+        self.connector.forget(authority)
+        return done
+
+    def publish(self, codes: Sequence[str] = ()) -> list[Published]:
+        """Publish sets now, without waiting for the clock.
+
+        Args:
+            codes: Of agreements that this node owns; none for all that may run.
+        """
+        published = [self.publishing.publish(code) for code in codes or self.publishing.runnable()]
+        self.node.checkpoint()
+        return published
+
+    # One turn of each loop, which tests and the simulation call themselves
+
+    def tick_log(self) -> None:
+        """Sign a checkpoint if the log grew."""
+        self.node.checkpoint()
+
+    def tick_publish(self) -> list[Published]:
+        """Publish what is due and end what is over."""
+        self.node.check_alive()
+        published = [self.publishing.publish(code) for code in self.publishing.due()]
+        if published:
+            self.node.checkpoint()
+        self.publishing.retire()
+        return published
+
+    def tick_query(self) -> int:
+        """Take new sets and query changed records of every agreement. Returns how many records were covered.
+
+        An agreement whose owner fails does not keep the others waiting.
+
+        Raises:
+            ConnectorError: The first failure, after all agreements had their turn.
+        """
+        self.node.check_alive()
+        covered = 0
+        failure: ConnectorError | None = None
+        for bound in self.node.agreements(QUERIER):
+            try:
+                self.querying.take_newest(bound.code)
+                while count := self.querying.run_round(bound.code):
+                    covered += count
+            except AuditError as error:
+                # A peer's log that does not prove is the peer's failure; this node's own log is checked elsewhere.
+                if self.node.fatal is not None:
+                    raise
+                failure = failure or UnavailableError(f"{bound.code}: {error.code}")
+            except ConnectorError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return covered
+
+    def tick_cases(self) -> int:
+        """Move the cases of both sides on."""
+        return self.casework.advance_owned() + self.casework.advance_queried()
+
+    # Waiting
+
+    def sync(self, mark_ms: int) -> SyncState:
+        """Tell whether everything registered at this node before a mark has been queried and published.
+
+        Args:
+            mark_ms: From an earlier answer, 0 to begin.
+        """
+        node = self.node
+        node.check_alive()
+        mark = mark_ms or node.now_ms()
+        waiting, pending = [], 0
+        for bound in node.agreements(QUERIER):
+            left = self.querying.pending(bound.code)
+            pending = max(pending, left)
+            if left or self.querying.fresh_until_ms(bound.code) < mark:
+                waiting.append(bound.code)
+        for bound in node.agreements(OWNER):
+            with node.store.read() as tx:
+                newest = owned.newest_published(tx, bound.code)
+                change_seq, _ = records.newest_change(tx, bound.agreement.categories)
+            if newest is None or change_seq > (newest.change_seq or 0):
+                waiting.append(bound.code)
+        return SyncState(not waiting, mark, pending, tuple(sorted(waiting)))
+
+    # Loops
+
+    def start(self) -> None:
+        """Start the loops."""
+        settings = self.node.config
+        loops: list[tuple[str, Callable[[], object], float]] = [
+            ("log", self.tick_log, settings.log.checkpoint_s),
+            ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
+            ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
+            ("cases", self.tick_cases, min(1.0, settings.disclosure.slot_s / 4)),
+        ]
+        for name, turn, pause_s in loops:
+            thread = threading.Thread(target=self._loop, args=(name, turn, pause_s), name=f"loop-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def _loop(self, name: str, turn: Callable[[], object], pause_s: float) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                turn()
+                failures = 0
+            except AuditError as error:
+                self.node.fail(error)
+                return
+            except ConnectorError as error:
+                failures += 1
+                if failures in {1, 10, 100}:
+                    logger.warning("loop.failed", loop=name, code=error.code, detail=str(error), failures=failures)
+            except Exception as error:  # noqa: BLE001 - a loop must outlive a defect, whose text may hold values
+                failures += 1
+                logger.exception("loop.defect", loop=name, error=type(error).__name__, exc_info=False)
+            # Doubling from the fifth failure on, so that a peer that restarts is found again at once.
+            self._stop.wait(min(pause_s * 2 ** max(0, failures - 5), MAX_PAUSE_S))
+
+    def close(self) -> None:
+        """Stop the loops and close the node."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+        self.querying.close()
+        self.node.close()

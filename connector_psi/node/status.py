@@ -1,0 +1,88 @@
+"""What the node says about itself: counts, ages and capacities, and nothing about any record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from connector_psi import policy
+from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.errors import PurposeRefusedError
+from connector_psi.node.node import OWNER, Node
+from connector_psi.oprf.group import backend_name
+from connector_psi.storage import cases, owned, queried, records
+
+if TYPE_CHECKING:
+    from connector_psi.node.querying import Querying
+
+
+def node_status(node: Node, querying: Querying) -> dict[str, object]:
+    """Return the state of a node as JSON-able data; ages and times in seconds."""
+    now = node.now_ms()
+    day = f"{node.clock.now():%Y-%m-%d}"
+    with node.store.read() as tx:
+        peer_codes = sorted({b.peer for b in node.agreements()})
+        agreements = []
+        for bound in node.agreements():
+            line: dict[str, object] = {
+                "agreement": bound.code,
+                "side": bound.side.value,
+                "peer": bound.peer,
+                "status": bound.agreement.status.value,
+                "learns_first": bound.agreement.querier,
+                "runs": _runs(node, bound.agreement),
+            }
+            if bound.side is OWNER:
+                newest = owned.newest_published(tx, bound.code)
+                used = owned.used_today(tx, bound.code, day)
+                line |= {
+                    "epoch": newest.epoch if newest else 0,
+                    "tokens": newest.tokens if newest else 0,
+                    "set_age_s": _age(now, newest.published_ms if newest else None),
+                    "expires_in_s": _left(now, newest.not_after_ms if newest else None),
+                    "capacity_today": {
+                        c.label: {"used": used.get(int(c), 0), "of": limit.per_day}
+                        for c, limit in bound.agreement.capacity.items()
+                    },
+                }
+            else:
+                taken = queried.current_set(tx, bound.code)
+                line |= {
+                    "epoch": taken.epoch if taken else 0,
+                    "pending_records": querying.pending(bound.code),
+                    "expires_in_s": _left(now, taken.not_after_ms if taken else None),
+                }
+            agreements.append(line)
+        size = node.entries.size(tx)
+        status: dict[str, object] = {
+            "authority": node.authority,
+            "role": node.config.node.role.value,
+            "synthetic": node.synthetic,
+            "alive": node.fatal is None,
+            "stopped_by": node.fatal.code if node.fatal else None,
+            "backend": backend_name(),
+            "normalisation_version": NORMALISATION_VERSION,
+            "peers": peer_codes,
+            "records": records.count_live(tx),
+            "agreements": agreements,
+            "matches": queried.count_matches(tx),
+            "cases": cases.count_cases(tx),
+        }
+    checkpoint = node.signed_checkpoint()
+    status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}
+    return status
+
+
+def _runs(node: Node, agreement: policy.Agreement) -> bool:
+    try:
+        policy.check_runnable(agreement, node.clock.now(), synthetic=node.synthetic)
+    except PurposeRefusedError:
+        return False
+    return True
+
+
+def _age(now: int, then: int | None) -> int | None:
+    return None if then is None else max(0, (now - then) // 1000)
+
+
+def _left(now: int, then: int | None) -> int | None:
+    return None if then is None else (then - now) // 1000

@@ -1,0 +1,146 @@
+"""The bytes of the matching protocol: tokens, key labels, lookups, commitments, signature inputs.
+
+Decides: every encoding that both sides must agree on and that no protobuf message fixes. Leaves to others: the PRF
+(``oprf``), the set's files (``encoding``), who runs what when (``querier``, ``owner``). ``docs/protocol.md`` states the same
+bytes for people who write a client in another language; a test of that client keeps the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+
+from connector_psi.audit import merkle
+from connector_psi.domain.records import IdentifierType
+from connector_psi.errors import ProtocolError
+
+MAX_TOKEN_BYTES = 512
+REQUEST_ID_BYTES = 16
+BATCH_SIZES = (8, 16, 32, 64, 256, 1024, 4096)
+"""The padding ladder of queries."""
+
+_TOKEN = b"connector-psi/v1 token"
+_KEY = b"connector-psi/v1 key"
+_DERIVE = b"connector-psi/v1 derive"
+_BATCH = b"connector-psi/v1 batch"
+_CASE = b"connector-psi/v1 case\n"
+
+
+def lp(value: bytes | str) -> bytes:
+    """Return ``uint16(len(value)) || value``, text as UTF-8.
+
+    Raises:
+        ProtocolError: The value is longer than 65,535 bytes.
+    """
+    raw = value.encode() if isinstance(value, str) else value
+    if len(raw) > 0xFFFF:
+        raise ProtocolError("a length-prefixed value is too long")
+    return struct.pack(">H", len(raw)) + raw
+
+
+def encode_token(normalisation_version: str, identifier_type: IdentifierType, value: str) -> bytes:
+    """Return the token of a canonical identifier, at most 512 bytes.
+
+    Args:
+        normalisation_version: Rule version of ``domain.identifiers``; both sides hold the same.
+        identifier_type: Type of the identifier.
+        value: Canonical form.
+
+    Raises:
+        ProtocolError: The token would be longer than 512 bytes.
+    """
+    token = _TOKEN + lp(normalisation_version) + lp(identifier_type.value) + lp(value)
+    if len(token) > MAX_TOKEN_BYTES:
+        raise ProtocolError("a token is longer than 512 bytes")
+    return token
+
+
+def key_info(agreement: str, epoch: int, class_label: str) -> bytes:
+    """Return the ``info`` of ``DeriveKeyPair`` for one agreement, epoch and class."""
+    return _KEY + lp(agreement) + struct.pack(">Q", epoch) + lp(class_label)
+
+
+def derive_lookup(prf_output: bytes, j: int) -> tuple[bytes, bytes]:
+    """Return ``(lookup, ticket_key)``, 16 and 32 bytes, of the ``j``-th record that holds a token.
+
+    Args:
+        prf_output: 64 bytes of the PRF.
+        j: Counts the records of one set that hold the same token, from 0.
+    """
+    d = hashlib.sha512(_DERIVE + prf_output + struct.pack(">I", j)).digest()
+    return d[:16], d[16:48]
+
+
+def batch_commitment(
+    querier: str, agreement: str, epoch: int, class_label: str, request_id: bytes, blinded_elements: bytes
+) -> bytes:
+    """Return the 32 bytes that bind a query to its querier, agreement, epoch, class, id and elements."""
+    h = hashlib.sha256(_BATCH + lp(querier) + lp(agreement) + struct.pack(">Q", epoch) + lp(class_label) + request_id)
+    h.update(struct.pack(">I", len(blinded_elements) // 32))
+    h.update(blinded_elements)
+    return h.digest()
+
+
+def source_commitment(salts: Sequence[bytes], digests: Sequence[bytes], tokens: Sequence[Sequence[bytes]]) -> bytes:
+    """Return the Merkle root over the messages behind a batch, 32 bytes.
+
+    The i-th leaf is ``SHA-256(salt_i || SHA-256(raw message i) || lp(token) ...)``, hashed into an RFC 9162 tree, so that an auditor
+    who has the messages can recompute it and nobody else can test a guess.
+
+    Args:
+        salts: 32 secret bytes a message.
+        digests: SHA-256 of each raw message.
+        tokens: The tokens that each message put into this batch, in the record's order.
+    """
+    leaves = [
+        hashlib.sha256(salt + digest + b"".join(map(lp, own))).digest()
+        for salt, digest, own in zip(salts, digests, tokens, strict=True)
+    ]
+    tree = merkle.TreeFrontier()
+    for leaf in leaves:
+        tree.add(merkle.leaf_hash(leaf))
+    return tree.root()
+
+
+def case_bytes(
+    *,
+    querier: str,
+    agreement: str,
+    epoch: int,
+    ticket_id: bytes,
+    redeem_codes: bytes,
+    purpose: str,
+    legal_basis: str,
+    case_reference: str,
+    justification: str,
+    request_id: bytes,
+    actor_commitments: bytes,
+) -> bytes:
+    """Return the bytes that the querier signs when it opens a case."""
+    parts: tuple[bytes | str, ...] = (
+        querier,
+        agreement,
+        struct.pack(">Q", epoch),
+        ticket_id,
+        redeem_codes,
+        purpose,
+        legal_basis,
+        case_reference,
+        justification,
+        request_id,
+        actor_commitments,
+    )
+    return _CASE + b"".join(lp(part) for part in parts)
+
+
+def padded_batch_size(n: int) -> int:
+    """Return the smallest size of the ladder that holds ``n`` elements.
+
+    Raises:
+        ProtocolError: ``n`` is zero or above 4,096.
+    """
+    for size in BATCH_SIZES:
+        if 0 < n <= size:
+            return size
+    raise ProtocolError("a batch holds 1 to 4096 tokens")

@@ -1,0 +1,177 @@
+"""The querier's side of a batch, as a state machine without I/O.
+
+``Batch`` holds what must survive a crash: the seed and the tokens (they stand in the sealed body of the CONSULT leaf). From
+them ``prepare`` derives blinds, padding and order, always the same bytes; ``Prepared.finish`` checks the owner's proof
+and returns the PRF outputs. ``SetView.join`` then looks the outputs up.
+
+Not handled here: storage, logging, transport (``node.querying``), judging (``policy``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from connector_psi.domain.records import TokenClass
+from connector_psi.encoding.bloom import Filter
+from connector_psi.encoding.tickets import Ticket, TicketFile, open_row
+from connector_psi.errors import ProtocolError
+from connector_psi.oprf import suite
+from connector_psi.oprf.group import default_group
+from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
+from connector_psi.protocol import messages
+
+_BLIND = b"connector-psi/v1 blind"
+_PAD = b"connector-psi/v1 pad"
+_SHUFFLE = b"connector-psi/v1 shuffle"
+_SALT = b"connector-psi/v1 source salt"
+
+MAX_EQUAL_TOKENS = 1 << 20
+"""No token is probed further: an owner that publishes more rows for one token is refused."""
+
+
+def _expand(label: bytes, seed: bytes, request_id: bytes, count: int) -> list[bytes]:
+    prefix = hashlib.sha512(label + seed + request_id)
+    out = []
+    for i in range(count):
+        h = prefix.copy()
+        h.update(struct.pack(">I", i))
+        out.append(h.digest())
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A batch ready to be sent."""
+
+    blinded_elements: BlindedElements
+    commitment: bytes
+    _blinds: bytes = field(repr=False)
+    _positions: tuple[int, ...] = field(repr=False)
+    _tokens: tuple[bytes, ...] = field(repr=False)
+
+    def finish(self, public_key: bytes, evaluated: EvaluatedElements, proof: bytes) -> list[bytes]:
+        """Check the proof and return the PRF output of each token, 64 bytes each, in token order.
+
+        Args:
+            public_key: Of the agreement, epoch and class, from the verified manifest.
+            evaluated: The owner's answer, n x 32 bytes.
+            proof: 64 bytes.
+
+        Raises:
+            ProofError: The proof does not verify.
+            InvalidElementError: An element is not canonical or is the identity.
+            ProtocolError: The answer has another length than the batch.
+        """
+        if len(evaluated) != len(self.blinded_elements):
+            raise ProtocolError("the answer has another length than the batch")
+        suite.verify_proof(public_key, self.blinded_elements, evaluated, proof)
+        own = b"".join(evaluated[32 * p : 32 * p + 32] for p in self._positions)
+        outputs = suite.finalize(self._tokens, self._blinds, EvaluatedElements(own))
+        return [outputs[i : i + 64] for i in range(0, len(outputs), 64)]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One padded query of one class."""
+
+    querier: str
+    agreement: str
+    epoch: int
+    token_class: TokenClass
+    request_id: bytes
+    seed: bytes = field(repr=False)
+    tokens: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def n_padded(self) -> int:
+        """Elements on the wire."""
+        return messages.padded_batch_size(len(self.tokens))
+
+    def prepare(self) -> Prepared:
+        """Blind, pad and shuffle; deterministic in the batch, so that a crash resends identical bytes.
+
+        Cost: two group operations a token, one a padding element.
+        """
+        n, n_padded = len(self.tokens), self.n_padded
+        group = default_group()
+        blinds = group.scalar_reduce(b"".join(_expand(_BLIND, self.seed, self.request_id, n)))
+        blinded = suite.blind(self.tokens, blinds)
+        # A padding element is a uniform group element, which is what a blinded token is to the owner.
+        padding = group.hash_to_group(b"".join(_expand(_PAD, self.seed, self.request_id, n_padded - n)))
+        elements = blinded + padding
+        keys = _expand(_SHUFFLE, self.seed, self.request_id, n_padded)
+        order = sorted(range(n_padded), key=keys.__getitem__)
+        shuffled = BlindedElements(b"".join(elements[32 * i : 32 * i + 32] for i in order))
+        position_of = {source: position for position, source in enumerate(order)}
+        commitment = messages.batch_commitment(
+            self.querier, self.agreement, self.epoch, self.token_class.label, self.request_id, shuffled
+        )
+        return Prepared(shuffled, commitment, blinds, tuple(position_of[i] for i in range(n)), self.tokens)
+
+    def source_salts(self, count: int) -> list[bytes]:
+        """Return the salts of the messages behind this batch, 32 bytes each."""
+        return [digest[:32] for digest in _expand(_SALT, self.seed, self.request_id, count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A ticket that one of our tokens opened."""
+
+    token_index: int
+    ticket: Ticket
+
+
+class SetView:
+    """A mapped set of one agreement and epoch, ready for look-ups."""
+
+    def __init__(self, agreement: str, epoch: int, filter_: Filter, tickets: TicketFile) -> None:
+        self._agreement = agreement
+        self._epoch = epoch
+        self._filter = filter_
+        self._tickets = tickets
+
+    def join(self, outputs: Sequence[bytes]) -> list[Opened]:
+        """Return every ticket that the PRF outputs open, in token order for each probe.
+
+        Each round probes one ``j`` for the tokens still running: the filter first, then the ticket file. A token stops at
+        its first lookup that was never published; a false positive of the filter has no row and stops it too.
+
+        Raises:
+            ProtocolError: A row does not open under the key that its lookup implies, or the owner published more than a million
+                rows for one token.
+        """
+        opened: list[Opened] = []
+        running = list(range(len(outputs)))
+        j = 0
+        while running:
+            if j >= MAX_EQUAL_TOKENS:
+                raise ProtocolError("too many rows for one token")
+            derived = [messages.derive_lookup(outputs[i], j) for i in running]
+            hits = self._filter.contains(b"".join(lookup for lookup, _ in derived))
+            candidates = [(i, *pair) for i, pair, hit in zip(running, derived, hits, strict=True) if hit]
+            rows = self._tickets.find_batch(b"".join(lookup for _, lookup, _ in candidates))
+            running = []
+            for (i, _, key), row in zip(candidates, rows, strict=True):
+                if row is None:
+                    continue
+                opened.append(Opened(i, open_row(self._agreement, self._epoch, row, key)))
+                running.append(i)
+            j += 1
+        return opened
+
+
+def plan_sizes(count: int) -> list[int]:
+    """Split ``count`` tokens into batch lengths, largest first, so that little is wasted on padding.
+
+    Full batches of 4,096 and 1,024, then one padded remainder.
+    """
+    sizes: list[int] = []
+    for size in (4096, 1024):
+        full, count = divmod(count, size)
+        sizes += [size] * full
+    if count:
+        sizes.append(count)
+    return sizes

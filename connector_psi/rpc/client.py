@@ -1,0 +1,205 @@
+"""Calling: peers over the peer port (implements ``node.ports``), and this node's local port for the command line.
+
+A status becomes the exception class that the other side raised, as far as it tells; its text is never shown to anybody but the operator.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
+
+import grpc
+
+from connector_psi import errors, pki
+from connector_psi.node import ports
+from connector_psi.node.node import Node
+from connector_psi.protocol.owner import Query
+from connector_psi.rpc import convert
+from connector_psi.rpc.interceptors import CODE_KEY
+from connector_psi.rpc.v1 import (
+    audit_pb2_grpc,
+    disclosure_pb2,
+    disclosure_pb2_grpc,
+    matching_pb2,
+    matching_pb2_grpc,
+    registry_pb2_grpc,
+)
+
+DEADLINE_S = 25.0
+T = TypeVar("T")
+
+_BY_STATUS: dict[grpc.StatusCode, type[errors.ConnectorError]] = {
+    grpc.StatusCode.PERMISSION_DENIED: errors.RefusedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.CapacityExceededError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.UnavailableError,
+    grpc.StatusCode.CANCELLED: errors.UnavailableError,
+    grpc.StatusCode.ALREADY_EXISTS: errors.ConflictError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.ProtocolError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.ConfigError,
+}
+
+
+def _all_errors() -> dict[str, type[errors.ConnectorError]]:
+    found: dict[str, type[errors.ConnectorError]] = {}
+    todo: list[type[errors.ConnectorError]] = [errors.ConnectorError]
+    while todo:
+        kind = todo.pop()
+        found[kind.code] = kind
+        todo += kind.__subclasses__()
+    return found
+
+
+def _raised(call: Callable[[], T], where: str) -> T:
+    try:
+        return call()
+    except grpc.RpcError as error:
+        raise _translate(error, where) from None
+
+
+def _translate(error: grpc.RpcError, where: str) -> errors.ConnectorError:
+    status = error.code()
+    kind = _BY_STATUS.get(status, errors.UnavailableError)
+    return kind(f"{where}: {status.name.lower()}")
+
+
+class PeerClient:
+    """A peer in the role of owner; implements ``ports.OwnerPort``."""
+
+    def __init__(self, authority: str, channel: grpc.Channel) -> None:
+        self._where = f"peer {authority}"
+        self._channel = channel
+        self._matching = matching_pb2_grpc.MatchingServiceStub(channel)
+        self._disclosure = disclosure_pb2_grpc.DisclosureServiceStub(channel)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def get_manifest(self, agreement: str) -> ports.ManifestAnswer:
+        """Return the newest manifest."""
+        request = matching_pb2.GetManifestRequest(agreement=agreement)
+        answer = _raised(lambda: self._matching.GetManifest(request, timeout=DEADLINE_S), self._where)
+        return ports.ManifestAnswer(
+            answer.manifest, answer.signature, convert.leaf_proof(answer.proof), answer.fresh_until_ms
+        )
+
+    def read_set(self, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
+        """Yield a set's file; a call that reaches its deadline is continued where it stopped."""
+        while True:
+            start = offset
+            request = matching_pb2.ReadSetRequest(
+                manifest_hash=manifest_hash, file=convert.SET_FILES[file], offset=offset
+            )
+            try:
+                for piece in self._matching.ReadSet(request, timeout=DEADLINE_S):
+                    if piece.offset != offset:
+                        raise errors.ProtocolError(f"{self._where}: a set's file came out of order")
+                    offset += len(piece.data)
+                    yield piece.data
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and offset > start:
+                    continue
+                raise _translate(error, self._where) from None
+            return
+
+    def evaluate(self, query: Query) -> tuple[bytes, bytes]:
+        """Return ``(evaluated elements, proof)``."""
+        request = convert.evaluate_request(query)
+        answer = _raised(lambda: self._matching.Evaluate(request, timeout=DEADLINE_S), self._where)
+        return answer.evaluated_elements, answer.proof
+
+    def open_case(self, request: ports.CaseRequest) -> None:
+        """Ask for disclosure."""
+        message = convert.open_case_request(request)
+        answer = _raised(lambda: self._disclosure.OpenCase(message, timeout=DEADLINE_S), self._where)
+        if answer.state != disclosure_pb2.OUTCOME_STATE_PENDING:
+            raise errors.ProtocolError(f"{self._where}: a case was answered with another state than PENDING")
+
+    def get_outcome(self, agreement: str, request_id: bytes) -> ports.OutcomeAnswer | None:
+        """Return the outcome once it is served."""
+        request = disclosure_pb2.GetOutcomeRequest(agreement=agreement, request_id=request_id)
+        answer = _raised(lambda: self._disclosure.GetOutcome(request, timeout=DEADLINE_S), self._where)
+        if answer.state != disclosure_pb2.OUTCOME_STATE_SERVED:
+            return None
+        return ports.OutcomeAnswer(answer.envelope, answer.signature, answer.salt, convert.leaf_proof(answer.proof))
+
+
+class PeerConnector:
+    """Connections to peers, one channel each; implements ``ports.Connector``."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._clients: dict[str, tuple[str, PeerClient]] = {}
+        self._lock = threading.Lock()
+
+    def owner(self, authority: str) -> PeerClient:
+        """Return the peer with this code.
+
+        Raises:
+            PurposeRefusedError: It is not an active peer.
+        """
+        address = self._node.peer(authority).address
+        with self._lock:
+            held = self._clients.get(authority)
+            if held is not None and held[0] == address:
+                return held[1]
+            if held is not None:
+                held[1].close()
+            channel = tls.channel(address, authority, self._node.credentials, self._node.root_pem)
+            client = PeerClient(authority, channel)
+            self._clients[authority] = (address, client)
+            return client
+
+    def forget(self, authority: str) -> None:
+        """Drop the connection to a peer."""
+        with self._lock:
+            held = self._clients.pop(authority, None)
+        if held is not None:
+            held[1].close()
+
+    def close(self) -> None:
+        """Drop all connections."""
+        for authority in list(self._clients):
+            self.forget(authority)
+
+
+class LocalClient:
+    """This node's local port, as one person or system.
+
+    Args:
+        address: HOST:PORT.
+        authority: Code of the node.
+        credentials: Of the caller.
+        root_pem: The federation's root.
+    """
+
+    def __init__(self, address: str, authority: str, credentials: pki.Credentials, root_pem: bytes) -> None:
+        self._channel = tls.channel(address, authority, credentials, root_pem)
+        self.registry = registry_pb2_grpc.RegistryServiceStub(self._channel)
+        self.node = registry_pb2_grpc.NodeServiceStub(self._channel)
+        self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
+
+    def __enter__(self) -> LocalClient:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._channel.close()
+
+    def call(self, method: Callable[..., T], request: Any) -> T:  # noqa: ANN401 - any message
+        """Call a unary method; a failure is raised as the class that the node raised.
+
+        Raises:
+            ConnectorError: As the node told.
+        """
+        try:
+            return method(request, timeout=DEADLINE_S)
+        except grpc.RpcError as error:
+            codes = [str(item.value) for item in error.trailing_metadata() or () if item.key == CODE_KEY]
+            kind = _all_errors().get(codes[0]) if codes else None
+            if kind is not None:
+                raise kind(error.details() or "") from None
+            raise _translate(error, "local port") from None

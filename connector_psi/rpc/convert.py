@@ -1,0 +1,245 @@
+"""Protobuf messages <-> the node's own types; the only place that knows both.
+
+``parse_*`` takes messages from outside: a field that is not what it must be raises ``FormatError`` with the field's name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem, TokenClass
+from connector_psi.errors import FormatError
+from connector_psi.node import ports
+from connector_psi.node.casework import CaseView
+from connector_psi.node.registration import Result
+from connector_psi.oprf.suite import BlindedElements
+from connector_psi.protocol.owner import Query
+from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, types_pb2
+from connector_psi.storage.queried import MatchRow
+
+SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching_pb2.SET_FILE_TICKETS}
+_FILE_NAMES = {number: name for name, number in SET_FILES.items()}
+_MAX_MS = 253_402_300_799_000  # the last millisecond that a datetime can hold
+_OUTCOMES = {
+    "accepted": registry_pb2.REGISTER_OUTCOME_ACCEPTED,
+    "updated": registry_pb2.REGISTER_OUTCOME_UPDATED,
+    "duplicate": registry_pb2.REGISTER_OUTCOME_DUPLICATE,
+    "rejected": registry_pb2.REGISTER_OUTCOME_REJECTED,
+}
+W = TypeVar("W", SourceSystem, Field, IdentifierType)
+OUTCOME_NAMES: Mapping[int, str] = {number: name for name, number in _OUTCOMES.items()}
+
+
+# Peer port
+
+
+def leaf_proof(message: types_pb2.LeafProof) -> ports.LeafProof:
+    """Return a leaf with its proof."""
+    return ports.LeafProof(message.leaf, message.index, tuple(message.inclusion_proof), message.checkpoint)
+
+
+def leaf_proof_message(proof: ports.LeafProof) -> types_pb2.LeafProof:
+    """Return the message of a leaf with its proof."""
+    return types_pb2.LeafProof(
+        leaf=proof.leaf, index=proof.index, inclusion_proof=list(proof.proof), checkpoint=proof.checkpoint
+    )
+
+
+def parse_set_file(number: int) -> str:
+    """Return the name of a set's file."""
+    name = _FILE_NAMES.get(number)  # type: ignore[call-overload]  # an enum number
+    if name is None:
+        raise FormatError("file: unknown")
+    return str(name)
+
+
+def evaluate_request(query: Query) -> matching_pb2.EvaluateRequest:
+    """Return the message of a query."""
+    return matching_pb2.EvaluateRequest(
+        agreement=query.agreement,
+        epoch=query.epoch,
+        token_class=int(query.token_class),  # type: ignore[arg-type]  # the numbers are the same
+        request_id=query.request_id,
+        batch_commitment=query.batch_commitment,
+        source_commitment=query.source_commitment,
+        actor_commitment=query.actor_commitment,
+        access_id=query.access_id,
+        blinded_elements=query.blinded_elements,
+    )
+
+
+def parse_query(message: matching_pb2.EvaluateRequest, querier: str) -> Query:
+    """Return the query of a peer.
+
+    Raises:
+        FormatError: An unknown class.
+        ProtocolError: A field of wrong length, or a commitment that does not match.
+    """
+    try:
+        token_class = TokenClass(message.token_class)
+    except ValueError:
+        raise FormatError("token_class: unknown") from None
+    return Query(
+        querier=querier,
+        agreement=message.agreement,
+        epoch=message.epoch,
+        token_class=token_class,
+        request_id=message.request_id,
+        batch_commitment=message.batch_commitment,
+        source_commitment=message.source_commitment,
+        actor_commitment=message.actor_commitment,
+        access_id=message.access_id,
+        blinded_elements=BlindedElements(message.blinded_elements),
+    )
+
+
+def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequest:
+    """Return the message of a case."""
+    return disclosure_pb2.OpenCaseRequest(
+        agreement=request.agreement,
+        epoch=request.epoch,
+        ticket_id=request.ticket_id,
+        redeem_codes=request.redeem_codes,
+        purpose=request.purpose,
+        legal_basis=request.legal_basis,
+        case_reference=request.case_reference,
+        justification=request.justification,
+        request_id=request.request_id,
+        actor_commitments=request.actor_commitments,
+        signature=request.signature,
+    )
+
+
+def parse_case_request(message: disclosure_pb2.OpenCaseRequest) -> ports.CaseRequest:
+    """Return the case of a peer."""
+    return ports.CaseRequest(
+        agreement=message.agreement,
+        epoch=message.epoch,
+        ticket_id=message.ticket_id,
+        redeem_codes=message.redeem_codes,
+        purpose=message.purpose,
+        legal_basis=message.legal_basis,
+        case_reference=message.case_reference,
+        justification=message.justification,
+        request_id=message.request_id,
+        actor_commitments=message.actor_commitments,
+        signature=message.signature,
+    )
+
+
+# Local port
+
+
+def record_message(record: Record) -> registry_pb2.Record:
+    """Return the message of a record."""
+    return registry_pb2.Record(
+        source=record.source.value,
+        source_ref=record.source_ref,
+        category=record.category,
+        identifiers=[
+            registry_pb2.Identifier(type=i.type.value, value=i.value, source_path=i.source_path, role=i.role)
+            for i in record.identifiers
+        ],
+        fields={name.value: registry_pb2.Values(values=list(values)) for name, values in record.fields.items()},
+        message_digest=record.message_digest,
+        incomplete=record.incomplete,
+        hidden=record.hidden,
+        valid_until_ms=int(record.valid_until.timestamp() * 1000) if record.valid_until else 0,
+    )
+
+
+def parse_record(message: registry_pb2.Record) -> Record:
+    """Return the record that a system registers; its identifiers are not canonical yet.
+
+    Raises:
+        FormatError: An unknown source, field or identifier type, named by its place.
+    """
+    return Record(
+        source=parse_source(message.source),
+        source_ref=message.source_ref,
+        category=message.category,
+        identifiers=tuple(
+            Identifier(_word(IdentifierType, i.type, f"identifiers[{n}].type"), i.value, i.source_path, i.role)
+            for n, i in enumerate(message.identifiers)
+        ),
+        fields={_word(Field, name, "fields"): tuple(values.values) for name, values in message.fields.items()},
+        message_digest=message.message_digest,
+        incomplete=message.incomplete,
+        hidden=message.hidden,
+        valid_until=datetime.fromtimestamp(min(message.valid_until_ms, _MAX_MS) / 1000, tz=UTC)
+        if message.valid_until_ms
+        else None,
+    )
+
+
+def parse_source(text: str) -> SourceSystem:
+    """Return the source system of this name."""
+    return _word(SourceSystem, text, "source")
+
+
+def _word(kind: type[W], text: str, place: str) -> W:
+    try:
+        return kind(text)
+    except ValueError:
+        raise FormatError(f"{place}: not in the vocabulary") from None
+
+
+def result_message(result: Result) -> registry_pb2.RegisterResult:
+    """Return the message of what became of a record."""
+    return registry_pb2.RegisterResult(outcome=_OUTCOMES[result.outcome], problems=list(result.problems))
+
+
+def match_message(row: MatchRow) -> registry_pb2.Match:
+    """Return the message of a match."""
+    p = row.payload
+    return registry_pb2.Match(
+        match_id=row.match_id,
+        agreement=row.agreement,
+        record_ref=p["record_ref"],
+        identifier_types=p["types"],
+        category=p["category"],
+        state=row.state,
+        found_ms=row.found_ms,
+        evidence=[
+            registry_pb2.Evidence(identifier_type=kind, source_path=path, role=role)
+            for kind, path, role in p["evidence"]
+        ],
+        resume_token=row.seq,
+    )
+
+
+def case_message(view: CaseView) -> registry_pb2.Case:
+    """Return the message of a case."""
+    row, p = view.row, view.row.payload
+    outcome = p.get("outcome", {}) if row.side == "querier" else {}
+    return registry_pb2.Case(
+        case_id=row.request_id.hex(),
+        side=row.side,
+        agreement=row.agreement,
+        peer=row.peer,
+        state=row.state,
+        purpose=p["purpose"],
+        legal_basis=p["legal_basis"],
+        case_reference=p["case_reference"],
+        justification=p["justification"],
+        record_ref=view.record_ref,
+        match_id=row.match_id or "",
+        opened_ms=row.opened_ms,
+        due_ms=row.due_ms,
+        people_needed=view.people_needed,
+        people_approved=view.people_approved,
+        fields={name: registry_pb2.Values(values=list(values)) for name, values in view.fields.items()},
+        withheld_fields=list(view.withheld),
+        obligations=outcome.get("obligations", []),
+        handling=outcome.get("handling", []),
+        claimed_types=p.get("types", []),
+        erase_after=outcome.get("erase_after", ""),
+    )
+
+
+def json_text(value: Mapping[str, object]) -> str:
+    """Return the JSON text of a report."""
+    return json.dumps(value, ensure_ascii=False)

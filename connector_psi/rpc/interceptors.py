@@ -1,0 +1,253 @@
+"""What stands before every RPC: who may call it, how long it may take, and what a caller sees when it fails.
+
+Access is a table, denied by default: a method that is not in it is answered by nobody. Every kind of handler (unary, streaming
+either way) is wrapped, because an exception inside a gRPC handler reaches the peer verbatim otherwise.
+
+On the peer port a failure is a status and the constant text of its class. On the local port the agency's own people also get
+the error's text, which names places and never values.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
+
+import grpc
+import structlog
+
+from connector_psi import errors, pki
+from connector_psi.pki import Role
+from connector_psi.rpc import tls
+from connector_psi.rpc.transcript import Transcript
+
+logger = structlog.get_logger("connector_psi.rpc")
+
+MAX_DEADLINE_S = 30.0
+CODE_KEY = "connector-psi-code"
+
+STATUS: Mapping[type[errors.ConnectorError], grpc.StatusCode] = {
+    errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NormalisationError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.FormatError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InputError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ProtocolError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidElementError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.ProofError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.PeerError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.CapacityExceededError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.PurposeRefusedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.ApprovalMissingError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.RefusedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.LogForkError: grpc.StatusCode.UNAVAILABLE,
+    errors.ProofInvalidError: grpc.StatusCode.UNAVAILABLE,
+    errors.AuditError: grpc.StatusCode.UNAVAILABLE,
+    errors.KeyUnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.ConflictError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.StorageError: grpc.StatusCode.UNAVAILABLE,
+    errors.ConnectorError: grpc.StatusCode.INTERNAL,
+}
+"""One status per error; the only place where errors become statuses."""
+
+AUTHORITY = "authority"
+Access = frozenset[str]
+
+_PEOPLE = frozenset(Role)
+_REVIEW = frozenset({Role.OFFICER, Role.SUPERVISOR})
+_READ = _REVIEW | {Role.DPO, Role.SYSTEM}
+_FEED = frozenset({Role.SYSTEM, Role.ADMIN})
+_V1 = "/connector_psi.rpc.v1."
+_HEALTH = "/grpc.health.v1.Health/"
+
+PEER_ACCESS: Mapping[str, Access] = {
+    **{
+        f"{_V1}{name}": frozenset({AUTHORITY})
+        for name in (
+            "MatchingService/GetManifest",
+            "MatchingService/ReadSet",
+            "MatchingService/GetDeltas",
+            "MatchingService/Evaluate",
+            "DisclosureService/OpenCase",
+            "DisclosureService/GetOutcome",
+            "DisclosureService/RequestAccess",
+            "DisclosureService/Recall",
+            "DisclosureService/AcknowledgeRecall",
+            "AuditService/AddCheckpoint",
+        )
+    },
+    **{
+        f"{_V1}AuditService/{name}": frozenset({AUTHORITY, Role.AUDITOR})
+        for name in ("GetCheckpoint", "GetInclusionProof", "GetConsistencyProof")
+    },
+    f"{_V1}AuditService/GetEntries": frozenset({Role.AUDITOR}),
+    **{f"{_HEALTH}{name}": frozenset({AUTHORITY, Role.AUDITOR}) for name in ("Check", "Watch", "List")},
+}
+LOCAL_ACCESS: Mapping[str, Access] = {
+    f"{_V1}RegistryService/Register": _FEED,
+    f"{_V1}RegistryService/RegisterStream": _FEED,
+    f"{_V1}RegistryService/Withdraw": _FEED,
+    f"{_V1}RegistryService/ListMatches": _READ,
+    f"{_V1}RegistryService/GetMatch": _READ,
+    f"{_V1}RegistryService/WatchMatches": _READ,
+    f"{_V1}RegistryService/ConfirmMatch": _REVIEW,
+    f"{_V1}RegistryService/DismissMatch": _REVIEW,
+    f"{_V1}RegistryService/OpenCase": _REVIEW,
+    f"{_V1}RegistryService/ListCases": _READ,
+    f"{_V1}RegistryService/GetCase": _READ,
+    f"{_V1}RegistryService/DecideCase": _REVIEW,
+    f"{_V1}RegistryService/ListDisclosures": _READ,
+    f"{_V1}NodeService/GetStatus": _PEOPLE,
+    f"{_V1}NodeService/Publish": _FEED,
+    f"{_V1}NodeService/Sync": _PEOPLE,
+    f"{_V1}NodeService/AddPeer": frozenset({Role.ADMIN}),
+    f"{_V1}NodeService/ListPeers": _PEOPLE,
+    f"{_V1}NodeService/RevokePeer": frozenset({Role.ADMIN}),
+    f"{_V1}NodeService/VerifyLog": _PEOPLE,
+    f"{_V1}AuditService/GetCheckpoint": _PEOPLE,
+    f"{_V1}AuditService/GetInclusionProof": _PEOPLE,
+    f"{_V1}AuditService/GetConsistencyProof": _PEOPLE,
+    f"{_V1}AuditService/GetEntries": frozenset({Role.AUDITOR, Role.DPO}),
+    **{f"{_HEALTH}{name}": _PEOPLE for name in ("Check", "Watch", "List")},
+}
+# Streams that live as long as their caller does.
+_NO_DEADLINE = {
+    f"{_V1}RegistryService/RegisterStream",
+    f"{_V1}RegistryService/WatchMatches",
+    f"{_HEALTH}Watch",
+}
+
+
+class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are generic, the class at run time is not
+    """Authenticates, authorises, bounds and translates every call of one port.
+
+    Args:
+        authority: This node's code.
+        local: True for the local port.
+        is_active_peer: Whether an authority is an active peer (peer port).
+        transcript: Records every message, for synthetic federations.
+    """
+
+    def __init__(
+        self,
+        authority: str,
+        *,
+        local: bool,
+        is_active_peer: Callable[[str], bool],
+        transcript: Transcript | None = None,
+    ) -> None:
+        self._authority = authority
+        self._transcript = transcript
+        self._local = local
+        self._is_active_peer = is_active_peer
+        self._access = LOCAL_ACCESS if local else PEER_ACCESS
+
+    def intercept_service(
+        self,
+        continuation: Callable[[Any], Any],
+        handler_call_details: Any,  # noqa: ANN401 - grpc's own types
+    ) -> Any:  # noqa: ANN401
+        """Wrap the handler of a method; an unknown method gets the answer of a forbidden one."""
+        method: str = handler_call_details.method
+        handler = continuation(handler_call_details)
+        if handler is None or method not in self._access:
+            return grpc.unary_unary_rpc_method_handler(self._refuse)
+        behaviours = {
+            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+        }
+        name, build = behaviours[handler.request_streaming, handler.response_streaming]
+        behaviour = getattr(handler, name)
+        wrapped = self._streamed(method, behaviour) if handler.response_streaming else self._single(method, behaviour)
+        return build(
+            wrapped,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    def _single(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - any message
+            self._admit(method, context)
+            self._note(method, "request", context, request)
+            try:
+                response = behaviour(request, context)
+                self._note(method, "response", context, response)
+                return response
+            except Exception as error:  # noqa: BLE001 - the last stop before the wire
+                self._fail(method, context, error)
+
+        return call
+
+    def _streamed(
+        self, method: str, behaviour: Callable[[Any, Any], Iterator[Any]]
+    ) -> Callable[[Any, Any], Iterator[Any]]:
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401 - any message
+            self._admit(method, context)
+            self._note(method, "request", context, request)
+            try:
+                for response in behaviour(request, context):
+                    self._note(method, "response", context, response)
+                    yield response
+            except Exception as error:  # noqa: BLE001 - the last stop before the wire
+                self._fail(method, context, error)
+
+        return call
+
+    def _note(self, method: str, direction: str, context: grpc.ServicerContext, message: Any) -> None:  # noqa: ANN401
+        # The peer port has no streams towards the node, so every request is one message.
+        if self._transcript is not None:
+            caller = tls.identity_of(context)
+            self._transcript.record(method, direction, caller.authority, message.SerializeToString())
+
+    def _admit(self, method: str, context: grpc.ServicerContext) -> None:
+        if not self._may_call(method, context):
+            context.abort(grpc.StatusCode.PERMISSION_DENIED, errors.RefusedError.public_detail)
+        if method in _NO_DEADLINE:
+            return
+        remaining = context.time_remaining()
+        # A little more than the limit is let pass: the clock started at the caller.
+        if remaining is None or remaining > MAX_DEADLINE_S + 1:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a deadline of at most 30 seconds is needed")
+
+    def _may_call(self, method: str, context: grpc.ServicerContext) -> bool:
+        allowed = self._access[method]
+        try:
+            caller = tls.identity_of(context)
+        except errors.FormatError:
+            return False
+        if isinstance(caller, pki.PersonIdentity):
+            return caller.authority == self._authority and caller.role in allowed
+        return not self._local and AUTHORITY in allowed and self._is_active_peer(caller.authority)
+
+    def _refuse(self, _request: bytes, context: grpc.ServicerContext) -> NoReturn:
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, errors.RefusedError.public_detail)
+        raise AssertionError
+
+    def _fail(self, method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
+        if isinstance(error, errors.ConnectorError):
+            logger.info("rpc.refused", method=method, code=error.code)
+            status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+            if self._local:
+                context.set_trailing_metadata(((CODE_KEY, error.code),))
+                context.abort(status, str(error))
+            context.abort(status, error.public_detail)
+        if not _is_abort(error):
+            incident = secrets.token_hex(4)
+            # The type alone: an exception's text may hold a value.
+            logger.error("rpc.internal", method=method, incident=incident, error=type(error).__name__, **_place(error))
+            context.abort(grpc.StatusCode.INTERNAL, f"internal error {incident}")
+        raise error
+
+
+def _is_abort(error: Exception) -> bool:
+    # grpc raises a bare Exception to leave a handler after abort().
+    return type(error) is Exception and not error.args
+
+
+def _place(error: Exception) -> dict[str, object]:
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return {} if last is None else {"where": f"{last.tb_frame.f_code.co_name}:{last.tb_lineno}"}

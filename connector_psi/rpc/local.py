@@ -1,0 +1,108 @@
+"""Reaching a node directory, whether or not it is being served.
+
+While ``serve`` runs, calls go to its local port. Otherwise the node is opened in this process and its local port served on a free
+loopback port for as long as the call takes: the same authentication, the same roles, the same code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from connector_psi import pki
+from connector_psi.errors import ConfigError
+from connector_psi.node.config import Layout, load_config
+from connector_psi.node.service import Service
+from connector_psi.rpc.client import LocalClient, PeerConnector
+from connector_psi.rpc.server import Ports
+from connector_psi.storage.store import lock_is_free
+
+_LOCAL_ONLY = "127.0.0.1:0"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The running ``serve`` of a node directory."""
+
+    pid: int
+    peer: str
+    local: str
+
+
+def serving_file(layout: Layout) -> Path:
+    """Return where ``serve`` writes its addresses."""
+    return layout.data / "serving.json"
+
+
+def write_serving(layout: Layout, serving: Serving) -> None:
+    """Tell other processes where this one serves."""
+    path = serving_file(layout)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"pid": serving.pid, "peer": serving.peer, "local": serving.local}))
+    partial.replace(path)
+
+
+def find_certificate(layout: Layout, role: pki.Role) -> Path:
+    """Return a certificate of a role in the node directory's ``people`` folder.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for path in sorted(layout.people.glob("*.crt")):
+        with suppress(ConfigError):
+            identity = pki.load_credentials(path).identity
+            if isinstance(identity, pki.PersonIdentity) and identity.role is role:
+                return path
+    raise ConfigError(f"{layout.people}: no certificate of role {role.value}; name one with --as")
+
+
+@contextmanager
+def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = False) -> Iterator[LocalClient]:
+    """Connect to a node as a person or a system.
+
+    Args:
+        directory: The node directory.
+        certificate: PEM of whoever calls, its key beside it; or a role, whose certificate is looked for in the directory.
+        loops: Whether a node that is not being served has to work (publish, query) meanwhile.
+
+    Raises:
+        ConfigError: No node directory, or no usable certificate.
+        UnavailableError: Another process has the node open without serving it.
+    """
+    config, layout = load_config(directory)
+    path = find_certificate(layout, certificate) if isinstance(certificate, pki.Role) else certificate
+    credentials = pki.load_credentials(path)
+    root_pem = layout.root_cert.read_bytes()
+    serving = _serving(layout)
+    if serving is not None:
+        with LocalClient(serving.local, config.node.authority, credentials, root_pem) as client:
+            yield client
+        return
+    service = Service(directory, PeerConnector)
+    try:
+        ports = Ports(service, peer=None, local=_LOCAL_ONLY)
+        try:
+            if loops:
+                service.start()
+            with LocalClient(ports.local_address, config.node.authority, credentials, root_pem) as client:
+                yield client
+        finally:
+            ports.stop(5)
+        service.tick_log()
+    finally:
+        service.close()
+
+
+def _serving(layout: Layout) -> Serving | None:
+    """The running ``serve``, if its process is alive; a file that a killed one left is not believed."""
+    try:
+        found = json.loads(serving_file(layout).read_text())
+        serving = Serving(int(found["pid"]), str(found["peer"]), str(found["local"]))
+        os.kill(serving.pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return None if lock_is_free(layout.lock) else serving

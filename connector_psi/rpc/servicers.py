@@ -1,0 +1,361 @@
+"""The RPCs: about three lines each. Rules live in ``node``; who may call and what a failure looks like, in ``interceptors``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
+
+import grpc
+
+from connector_psi import pki
+from connector_psi.domain.records import Record
+from connector_psi.errors import FormatError, PurposeRefusedError, RefusedError
+from connector_psi.node.casework import CaseView
+from connector_psi.node.peering import PeerView
+from connector_psi.node.registration import REJECTED, Result
+from connector_psi.node.service import Service
+from connector_psi.rpc import convert
+from connector_psi.rpc.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    disclosure_pb2,
+    disclosure_pb2_grpc,
+    matching_pb2,
+    matching_pb2_grpc,
+    registry_pb2,
+    registry_pb2_grpc,
+)
+from connector_psi.storage import queried
+from connector_psi.storage.cases import CaseRow
+
+Context = grpc.ServicerContext
+MAX_RECORDS = 1000
+WATCH_POLL_S = 0.5
+
+
+def _peer(context: Context) -> str:
+    identity = tls.identity_of(context)
+    if not isinstance(identity, pki.AuthorityIdentity):
+        raise RefusedError
+    return identity.authority
+
+
+def _person(context: Context) -> pki.PersonIdentity:
+    identity = tls.identity_of(context)
+    if not isinstance(identity, pki.PersonIdentity):
+        raise RefusedError
+    return identity
+
+
+def _case_id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise FormatError("case_id: not hexadecimal") from None
+
+
+class MatchingServicer(matching_pb2_grpc.MatchingServiceServicer):
+    """Peer port: the encoded set and the PRF."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def GetManifest(
+        self, request: matching_pb2.GetManifestRequest, context: Context
+    ) -> matching_pb2.GetManifestResponse:
+        """The newest manifest, or that of one epoch."""
+        answer = self._service.publishing.get_manifest(_peer(context), request.agreement, request.epoch)
+        return matching_pb2.GetManifestResponse(
+            manifest=answer.manifest,
+            signature=answer.signature,
+            proof=convert.leaf_proof_message(answer.proof),
+            fresh_until_ms=answer.fresh_until_ms,
+        )
+
+    def ReadSet(self, request: matching_pb2.ReadSetRequest, context: Context) -> Iterator[matching_pb2.ReadSetResponse]:
+        """A file of a set from an offset on."""
+        offset, file = request.offset, convert.parse_set_file(request.file)
+        for piece in self._service.publishing.read_set(_peer(context), request.manifest_hash, file, offset):
+            yield matching_pb2.ReadSetResponse(offset=offset, data=piece)
+            offset += len(piece)
+
+    def GetDeltas(
+        self, request: matching_pb2.GetDeltasRequest, context: Context
+    ) -> Iterator[matching_pb2.GetDeltasResponse]:
+        """No epoch has deltas in this version: a changed source is published as a new epoch."""
+        self._service.publishing.get_manifest(_peer(context), request.agreement, request.epoch)
+        yield from ()
+
+    def Evaluate(self, request: matching_pb2.EvaluateRequest, context: Context) -> matching_pb2.EvaluateResponse:
+        """Evaluate a batch and prove it."""
+        evaluated, proof = self._service.evaluation.evaluate(convert.parse_query(request, _peer(context)))
+        return matching_pb2.EvaluateResponse(evaluated_elements=evaluated, proof=proof)
+
+
+class DisclosureServicer(disclosure_pb2_grpc.DisclosureServiceServicer):
+    """Peer port: cases and their outcomes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def OpenCase(self, request: disclosure_pb2.OpenCaseRequest, context: Context) -> disclosure_pb2.OpenCaseResponse:
+        """Take a case in; the answer is always PENDING."""
+        self._service.casework.accept(_peer(context), convert.parse_case_request(request))
+        return disclosure_pb2.OpenCaseResponse(state=disclosure_pb2.OUTCOME_STATE_PENDING)
+
+    def GetOutcome(
+        self, request: disclosure_pb2.GetOutcomeRequest, context: Context
+    ) -> disclosure_pb2.GetOutcomeResponse:
+        """The outcome of a case, once it is served."""
+        answer = self._service.casework.outcome(_peer(context), request.agreement, request.request_id)
+        if answer is None:
+            return disclosure_pb2.GetOutcomeResponse(state=disclosure_pb2.OUTCOME_STATE_PENDING)
+        return disclosure_pb2.GetOutcomeResponse(
+            state=disclosure_pb2.OUTCOME_STATE_SERVED,
+            envelope=answer.envelope,
+            signature=answer.signature,
+            salt=answer.salt,
+            proof=convert.leaf_proof_message(answer.proof),
+        )
+
+    def RequestAccess(
+        self, request: disclosure_pb2.RequestAccessRequest, context: Context
+    ) -> disclosure_pb2.RequestAccessResponse:
+        """Refused: no agreement of this version grants access by case."""
+        raise PurposeRefusedError("grants are not part of this version")
+
+    def Recall(self, request: disclosure_pb2.RecallRequest, context: Context) -> disclosure_pb2.RecallResponse:
+        """Refused: recalls are not part of this version."""
+        raise PurposeRefusedError("recalls are not part of this version")
+
+    def AcknowledgeRecall(
+        self, request: disclosure_pb2.AcknowledgeRecallRequest, context: Context
+    ) -> disclosure_pb2.AcknowledgeRecallResponse:
+        """Refused: recalls are not part of this version."""
+        raise PurposeRefusedError("recalls are not part of this version")
+
+
+class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
+    """Both ports: the log."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def GetCheckpoint(
+        self, request: audit_pb2.GetCheckpointRequest, context: Context
+    ) -> audit_pb2.GetCheckpointResponse:
+        """The newest signed checkpoint."""
+        return audit_pb2.GetCheckpointResponse(checkpoint=self._service.oversight.checkpoint())
+
+    def GetInclusionProof(
+        self, request: audit_pb2.GetInclusionProofRequest, context: Context
+    ) -> audit_pb2.GetInclusionProofResponse:
+        """Proof of a leaf hash."""
+        leaf_hash, proof = self._service.oversight.prove_inclusion(request.index, request.size)
+        return audit_pb2.GetInclusionProofResponse(leaf_hash=leaf_hash, proof=proof)
+
+    def GetConsistencyProof(
+        self, request: audit_pb2.GetConsistencyProofRequest, context: Context
+    ) -> audit_pb2.GetConsistencyProofResponse:
+        """Proof that a tree is a prefix of a later one."""
+        proof = self._service.oversight.prove_consistency(request.old_size, request.new_size)
+        return audit_pb2.GetConsistencyProofResponse(proof=proof)
+
+    def AddCheckpoint(
+        self, request: audit_pb2.AddCheckpointRequest, context: Context
+    ) -> audit_pb2.AddCheckpointResponse:
+        """Refused: witnessing is not part of this version."""
+        raise PurposeRefusedError("witnessing is not part of this version")
+
+    def GetEntries(self, request: audit_pb2.GetEntriesRequest, context: Context) -> audit_pb2.GetEntriesResponse:
+        """Leaves, for auditors."""
+        return audit_pb2.GetEntriesResponse(leaves=self._service.oversight.leaves(request.start, request.limit))
+
+
+class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
+    """Local port: records, matches, cases."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def Register(self, request: registry_pb2.RegisterRequest, context: Context) -> registry_pb2.RegisterResponse:
+        """Register records in one transaction."""
+        if len(request.records) > MAX_RECORDS:
+            raise FormatError(f"records: more than {MAX_RECORDS}")
+        return registry_pb2.RegisterResponse(results=self._register(list(request.records), context))
+
+    def RegisterStream(
+        self, request_iterator: Iterator[registry_pb2.RegisterStreamRequest], context: Context
+    ) -> Iterator[registry_pb2.RegisterStreamResponse]:
+        """Register records one by one; an acknowledgement means durable."""
+        for request in request_iterator:
+            (result,) = self._register([request.record], context)
+            yield registry_pb2.RegisterStreamResponse(sequence=request.sequence, result=result)
+
+    def _register(self, messages: list[registry_pb2.Record], context: Context) -> list[registry_pb2.RegisterResult]:
+        parsed: list[Record] = []
+        results: list[registry_pb2.RegisterResult | None] = []
+        for message in messages:
+            try:
+                parsed.append(convert.parse_record(message))
+                results.append(None)
+            except FormatError as error:
+                # One bad record does not keep the others out.
+                results.append(convert.result_message(Result(REJECTED, (str(error),))))
+        done = iter(self._service.registration.register(parsed, _person(context).uri))
+        return [result or convert.result_message(next(done)) for result in results]
+
+    def Withdraw(self, request: registry_pb2.WithdrawRequest, context: Context) -> registry_pb2.WithdrawResponse:
+        """Take a record out of matching."""
+        source = convert.parse_source(request.source)
+        done = self._service.registration.withdraw(source, request.source_ref, request.reason, _person(context).uri)
+        return registry_pb2.WithdrawResponse(withdrawn=done)
+
+    def ListMatches(
+        self, request: registry_pb2.ListMatchesRequest, context: Context
+    ) -> registry_pb2.ListMatchesResponse:
+        """Matches in the order they were found."""
+        rows = self._service.review.list(state=request.state, after=request.after, limit=request.limit)
+        return registry_pb2.ListMatchesResponse(matches=[convert.match_message(row) for row in rows])
+
+    def GetMatch(self, request: registry_pb2.GetMatchRequest, context: Context) -> registry_pb2.GetMatchResponse:
+        """A match beside the own record."""
+        row, record = self._service.review.get(request.match_id)
+        return registry_pb2.GetMatchResponse(
+            match=convert.match_message(row), record=convert.record_message(record) if record else None
+        )
+
+    def WatchMatches(
+        self, request: registry_pb2.WatchMatchesRequest, context: Context
+    ) -> Iterator[registry_pb2.WatchMatchesResponse]:
+        """Matches as they appear, after a resume token."""
+        after = request.resume_token
+        while context.is_active():
+            rows = self._service.review.list(state=queried.NEW, after=after, limit=100)
+            for row in rows:
+                yield registry_pb2.WatchMatchesResponse(match=convert.match_message(row))
+                after = row.seq
+            if not rows:
+                time.sleep(WATCH_POLL_S)
+
+    def ConfirmMatch(
+        self, request: registry_pb2.ConfirmMatchRequest, context: Context
+    ) -> registry_pb2.ConfirmMatchResponse:
+        """A person confirms a match."""
+        row = self._service.review.decide(request.match_id, _person(context), request.reason, confirm=True)
+        return registry_pb2.ConfirmMatchResponse(match=convert.match_message(row))
+
+    def DismissMatch(
+        self, request: registry_pb2.DismissMatchRequest, context: Context
+    ) -> registry_pb2.DismissMatchResponse:
+        """A person dismisses a match."""
+        row = self._service.review.decide(request.match_id, _person(context), request.reason, confirm=False)
+        return registry_pb2.DismissMatchResponse(match=convert.match_message(row))
+
+    def OpenCase(
+        self, request: registry_pb2.RegistryServiceOpenCaseRequest, context: Context
+    ) -> registry_pb2.RegistryServiceOpenCaseResponse:
+        """Ask the owner for disclosure."""
+        row = self._service.casework.open(
+            request.match_id,
+            _person(context),
+            purpose=request.purpose,
+            legal_basis=request.legal_basis,
+            case_reference=request.case_reference,
+            justification=request.justification,
+        )
+        return registry_pb2.RegistryServiceOpenCaseResponse(case=self._case(row))
+
+    def ListCases(self, request: registry_pb2.ListCasesRequest, context: Context) -> registry_pb2.ListCasesResponse:
+        """Cases of both sides."""
+        states = (request.state,) if request.state else ()
+        views = self._service.casework.list(states, request.limit)
+        return registry_pb2.ListCasesResponse(cases=[convert.case_message(view) for view in views])
+
+    def GetCase(self, request: registry_pb2.GetCaseRequest, context: Context) -> registry_pb2.GetCaseResponse:
+        """One case."""
+        view = self._service.casework.get(_case_id(request.case_id))
+        return registry_pb2.GetCaseResponse(case=convert.case_message(view))
+
+    def DecideCase(self, request: registry_pb2.DecideCaseRequest, context: Context) -> registry_pb2.DecideCaseResponse:
+        """A person at the owner approves or refuses."""
+        row = self._service.casework.decide(
+            _case_id(request.case_id), _person(context), request.reason, approve=request.approve
+        )
+        return registry_pb2.DecideCaseResponse(case=self._case(row))
+
+    def ListDisclosures(
+        self, request: registry_pb2.ListDisclosuresRequest, context: Context
+    ) -> registry_pb2.ListDisclosuresResponse:
+        """What was disclosed to this node."""
+        views: list[CaseView] = self._service.casework.list(("disclosed",), request.limit)
+        return registry_pb2.ListDisclosuresResponse(disclosures=[convert.case_message(view) for view in views])
+
+    def _case(self, row: CaseRow) -> registry_pb2.Case:
+        return convert.case_message(self._service.casework.get(row.request_id))
+
+
+class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
+    """Local port: the node itself."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def GetStatus(self, request: registry_pb2.GetStatusRequest, context: Context) -> registry_pb2.GetStatusResponse:
+        """The state of the node."""
+        return registry_pb2.GetStatusResponse(json=convert.json_text(self._service.status()))
+
+    def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
+        """Publish new sets now."""
+        done = self._service.publish([request.agreement] if request.agreement else [])
+        return registry_pb2.PublishResponse(
+            published=[
+                registry_pb2.Published(
+                    agreement=p.agreement,
+                    epoch=p.epoch,
+                    tokens=p.tokens,
+                    size_class=p.size_class,
+                    manifest_hash=p.manifest_hash,
+                )
+                for p in done
+            ]
+        )
+
+    def Sync(self, request: registry_pb2.SyncRequest, context: Context) -> registry_pb2.SyncResponse:
+        """Whether everything registered before the mark is queried and published."""
+        state = self._service.sync(request.mark_ms)
+        return registry_pb2.SyncResponse(
+            done=state.done,
+            mark_ms=state.mark_ms,
+            pending_records=state.pending_records,
+            waiting_for=state.waiting_for,
+        )
+
+    def AddPeer(self, request: registry_pb2.AddPeerRequest, context: Context) -> registry_pb2.AddPeerResponse:
+        """Add a peer."""
+        view = self._service.peering.add(request.descriptor)
+        return registry_pb2.AddPeerResponse(authority=view.authority, agreements=view.agreements)
+
+    def ListPeers(self, request: registry_pb2.ListPeersRequest, context: Context) -> registry_pb2.ListPeersResponse:
+        """All peers."""
+        return registry_pb2.ListPeersResponse(peers=[_peer_message(view) for view in self._service.peering.list()])
+
+    def RevokePeer(self, request: registry_pb2.RevokePeerRequest, context: Context) -> registry_pb2.RevokePeerResponse:
+        """Stop all exchange with a peer."""
+        return registry_pb2.RevokePeerResponse(revoked=self._service.revoke(request.authority))
+
+    def VerifyLog(self, request: registry_pb2.VerifyLogRequest, context: Context) -> registry_pb2.VerifyLogResponse:
+        """Verify the whole log."""
+        return registry_pb2.VerifyLogResponse(json=convert.json_text(self._service.oversight.verify()))
+
+
+def _peer_message(view: PeerView) -> registry_pb2.Peer:
+    return registry_pb2.Peer(
+        authority=view.authority,
+        role=view.role,
+        address=view.address,
+        state=view.state,
+        agreements=view.agreements,
+    )

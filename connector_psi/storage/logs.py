@@ -1,0 +1,77 @@
+"""The log's backend: leaves, nodes, bodies and checkpoints as rows, in the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from connector_psi.audit.bodies import SealedBody
+from connector_psi.errors import StorageError
+from connector_psi.storage.schema import log_bodies, log_checkpoints, log_leaves, log_nodes
+from connector_psi.storage.store import Tx
+
+
+class SqlLogBackend:
+    """Implements ``audit.log.LogBackend`` over an open transaction."""
+
+    def size(self, tx: Tx) -> int:
+        """Return the number of leaves."""
+        last = tx.execute(sa.select(sa.func.max(log_leaves.c.idx))).scalar()
+        return 0 if last is None else int(last) + 1
+
+    def read_node(self, tx: Tx, level: int, index: int) -> bytes:
+        """Return the hash of a complete subtree."""
+        found = tx.execute(
+            sa.select(log_nodes.c.hash).where(log_nodes.c.level == level, log_nodes.c.idx == index)
+        ).scalar()
+        if found is None:
+            raise StorageError(f"log: node {level}/{index} is missing")
+        return bytes(found)
+
+    def append(
+        self, tx: Tx, index: int, leaf: bytes, nodes: Sequence[tuple[int, int, bytes]], body: SealedBody | None
+    ) -> None:
+        """Add a leaf, the nodes it completes and its body; a leaf or node that stands already is an error."""
+        tx.execute(sa.insert(log_leaves).values(idx=index, leaf=leaf))
+        tx.execute(
+            sa.insert(log_nodes), [{"level": level, "idx": i, "hash": node_hash} for level, i, node_hash in nodes]
+        )
+        if body is not None:
+            tx.execute(
+                sa.insert(log_bodies).values(
+                    idx=index,
+                    key_id=body.key_id,
+                    wrapped_key=body.wrapped_key,
+                    sealed=body.nonce + body.ciphertext,
+                )
+            )
+
+    def read_leaves(self, tx: Tx, start: int, end: int) -> list[bytes]:
+        """Return the leaves from ``start`` up to and not including ``end``."""
+        rows = tx.execute(
+            sa.select(log_leaves.c.leaf)
+            .where(log_leaves.c.idx >= start, log_leaves.c.idx < end)
+            .order_by(log_leaves.c.idx)
+        )
+        return [bytes(leaf) for leaf in rows.scalars()]
+
+    def read_body(self, tx: Tx, index: int) -> SealedBody | None:
+        """Return the sealed body of a leaf, None once it is erased."""
+        row = tx.execute(
+            sa.select(log_bodies.c.key_id, log_bodies.c.wrapped_key, log_bodies.c.sealed).where(
+                log_bodies.c.idx == index
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        return SealedBody(row.key_id, row.wrapped_key, row.sealed[:12], row.sealed[12:])
+
+    def latest_checkpoint(self, tx: Tx) -> bytes | None:
+        """Return the newest signed checkpoint."""
+        note = tx.execute(sa.select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)).scalar()
+        return None if note is None else bytes(note)
+
+    def save_checkpoint(self, tx: Tx, size: int, note: bytes) -> None:
+        """Keep a signed checkpoint."""
+        tx.execute(sa.insert(log_checkpoints).values(size=size, note=note))

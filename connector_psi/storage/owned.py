@@ -1,0 +1,192 @@
+"""What an owner keeps: the epochs it published, the queries it answered, the capacity used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from connector_psi.errors import CapacityExceededError, ConflictError
+from connector_psi.storage.schema import capacity, epochs, evaluations
+from connector_psi.storage.store import Tx
+
+PUBLISHED = "published"
+SUPERSEDED = "superseded"
+DESTROYED = "destroyed"
+PREPARING = "preparing"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch of an agreement at its owner. Times are Unix milliseconds."""
+
+    agreement: str
+    epoch: int
+    state: str
+    wrapped_seed: bytes | None = field(repr=False)
+    wrapped_case_keys: bytes | None = field(repr=False)
+    manifest: bytes | None
+    signature: bytes | None
+    manifest_hash: bytes | None
+    leaf_index: int | None
+    tokens: int | None
+    change_seq: int | None
+    published_ms: int | None
+    not_after_ms: int | None
+    superseded_ms: int | None
+
+
+_COLUMNS = tuple(epochs.c[name] for name in EpochRow.__dataclass_fields__)
+
+
+def next_epoch(tx: Tx, agreement: str) -> int:
+    """Return the number of the next epoch, from 1; numbers are never used twice."""
+    last = tx.execute(sa.select(sa.func.max(epochs.c.epoch)).where(epochs.c.agreement == agreement)).scalar()
+    return int(last or 0) + 1
+
+
+def begin_epoch(tx: Tx, agreement: str, epoch: int, wrapped_seed: bytes, wrapped_case_keys: bytes) -> None:
+    """Reserve an epoch before its set is built."""
+    tx.execute(
+        sa.insert(epochs).values(
+            agreement=agreement,
+            epoch=epoch,
+            state=PREPARING,
+            wrapped_seed=wrapped_seed,
+            wrapped_case_keys=wrapped_case_keys,
+        )
+    )
+
+
+def publish_epoch(tx: Tx, agreement: str, epoch: int, now_ms: int, **values: Any) -> None:
+    """Make an epoch the newest of its agreement; the one before is superseded."""
+    tx.execute(
+        sa.update(epochs)
+        .where(epochs.c.agreement == agreement, epochs.c.state == PUBLISHED)
+        .values(state=SUPERSEDED, superseded_ms=now_ms)
+    )
+    tx.execute(
+        sa.update(epochs)
+        .where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)
+        .values(state=PUBLISHED, published_ms=now_ms, **values)
+    )
+
+
+def destroy_epoch(tx: Tx, agreement: str, epoch: int) -> None:
+    """Forget the seed of an epoch; its case keys stay for the case window."""
+    tx.execute(
+        sa.update(epochs)
+        .where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)
+        .values(state=DESTROYED, wrapped_seed=None)
+    )
+
+
+def forget_case_keys(tx: Tx, agreement: str, epoch: int) -> None:
+    """Forget the ticket and redeem keys of an epoch after its case window."""
+    tx.execute(
+        sa.update(epochs).where(epochs.c.agreement == agreement, epochs.c.epoch == epoch).values(wrapped_case_keys=None)
+    )
+
+
+def get_epoch(tx: Tx, agreement: str, epoch: int) -> EpochRow | None:
+    """Return one epoch."""
+    row = tx.execute(sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)).one_or_none()
+    return EpochRow(*row) if row else None
+
+
+def newest_published(tx: Tx, agreement: str) -> EpochRow | None:
+    """Return the epoch in force."""
+    row = tx.execute(
+        sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.state == PUBLISHED)
+    ).one_or_none()
+    return EpochRow(*row) if row else None
+
+
+def by_manifest(tx: Tx, manifest_hash: bytes) -> EpochRow | None:
+    """Return the epoch with this manifest."""
+    row = tx.execute(sa.select(*_COLUMNS).where(epochs.c.manifest_hash == manifest_hash)).one_or_none()
+    return EpochRow(*row) if row else None
+
+
+def list_epochs(tx: Tx) -> list[EpochRow]:
+    """Return every epoch whose secrets may still exist."""
+    rows = tx.execute(
+        sa.select(*_COLUMNS)
+        .where(sa.or_(epochs.c.wrapped_seed.is_not(None), epochs.c.wrapped_case_keys.is_not(None)))
+        .order_by(epochs.c.agreement, epochs.c.epoch)
+    )
+    return [EpochRow(*row) for row in rows]
+
+
+def claim_request(tx: Tx, peer: str, request_id: bytes, agreement: str, epoch: int, request_hash: bytes) -> bool:
+    """Take a query in once.
+
+    Returns:
+        True if it is new, False if exactly this query was taken in before.
+
+    Raises:
+        ConflictError: Another body came under this id.
+    """
+    old = tx.execute(
+        sa.select(evaluations.c.request_hash).where(evaluations.c.peer == peer, evaluations.c.request_id == request_id)
+    ).scalar()
+    if old is None:
+        tx.execute(
+            sa.insert(evaluations).values(
+                peer=peer, request_id=request_id, agreement=agreement, epoch=epoch, request_hash=request_hash
+            )
+        )
+        return True
+    if old != request_hash:
+        raise ConflictError("a request id was used for another request")
+    return False
+
+
+def keep_proof(tx: Tx, peer: str, request_id: bytes, proof: bytes) -> bytes:
+    """Keep the first proof made for a query and return it: the same request gets the same bytes."""
+    where = (evaluations.c.peer == peer, evaluations.c.request_id == request_id)
+    tx.execute(sa.update(evaluations).where(*where, evaluations.c.proof.is_(None)).values(proof=proof))
+    return bytes(tx.execute(sa.select(evaluations.c.proof).where(*where)).scalar_one())
+
+
+def get_proof(tx: Tx, peer: str, request_id: bytes) -> bytes | None:
+    """Return the proof kept for a query."""
+    return tx.execute(
+        sa.select(evaluations.c.proof).where(evaluations.c.peer == peer, evaluations.c.request_id == request_id)
+    ).scalar()
+
+
+def debit(tx: Tx, agreement: str, token_class: int, day: str, amount: int, per_day: int, per_year: int) -> None:
+    """Debit capacity, durably with the transaction.
+
+    Args:
+        day: ISO date; the year's use is the sum over its days.
+
+    Raises:
+        CapacityExceededError: The day's or the year's capacity would be passed; nothing is debited.
+    """
+    of_class = (capacity.c.agreement == agreement, capacity.c.token_class == token_class)
+    today = int(tx.execute(sa.select(capacity.c.used).where(*of_class, capacity.c.day == day)).scalar() or 0)
+    year = int(
+        tx.execute(
+            sa.select(sa.func.sum(capacity.c.used)).where(*of_class, capacity.c.day.startswith(day[:4]))
+        ).scalar()
+        or 0
+    )
+    if today + amount > per_day or year + amount > per_year:
+        raise CapacityExceededError(f"{agreement}: the capacity of class {token_class} is used up")
+    if today:
+        tx.execute(sa.update(capacity).where(*of_class, capacity.c.day == day).values(used=today + amount))
+    else:
+        tx.execute(sa.insert(capacity).values(agreement=agreement, token_class=token_class, day=day, used=amount))
+
+
+def used_today(tx: Tx, agreement: str, day: str) -> dict[int, int]:
+    """Return the capacity used on a day, by class number."""
+    rows = tx.execute(
+        sa.select(capacity.c.token_class, capacity.c.used).where(
+            capacity.c.agreement == agreement, capacity.c.day == day
+        )
+    )
+    return {int(row.token_class): int(row.used) for row in rows}

@@ -1,0 +1,218 @@
+"""The tables of a node, and the version of their shape.
+
+Payload columns named ``sealed`` hold AES-256-GCM blobs under the node key: whoever reads the file learns
+which rows exist and in what state, and no identifier, name or justification. ``ref_index`` columns hold keyed hashes, so that a
+row can be found without its reference standing there in clear.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+# SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", String, nullable=False))
+
+peers = Table(
+    "peers",
+    metadata,
+    Column("authority", String, primary_key=True),
+    Column("descriptor", LargeBinary, nullable=False),
+    Column("state", String, nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+)
+
+agreements = Table(
+    "agreements",
+    metadata,
+    Column("code", String, primary_key=True),
+    Column("peer", String, nullable=False),
+    Column("side", String, nullable=False),
+    Column("policy_hash", LargeBinary, nullable=False),
+    Column("definition", LargeBinary, nullable=False),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=True),
+    Column("ref_index", LargeBinary, nullable=False, unique=True),
+    Column("change_seq", BigInteger, nullable=False),
+    Column("content_mac", LargeBinary, nullable=False),
+    Column("category", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    Column("valid_until_ms", BigInteger),
+    Column("registered_ms", BigInteger, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("records_change", "change_seq", unique=True),
+)
+
+# Owner: one row an epoch of an agreement.
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("wrapped_seed", LargeBinary),
+    Column("wrapped_case_keys", LargeBinary),
+    Column("manifest", LargeBinary),
+    Column("signature", LargeBinary),
+    Column("manifest_hash", LargeBinary, unique=True),
+    Column("leaf_index", BigInteger),
+    Column("tokens", BigInteger),
+    Column("change_seq", BigInteger),
+    Column("published_ms", BigInteger),
+    Column("not_after_ms", BigInteger),
+    Column("superseded_ms", BigInteger),
+)
+
+# Owner: one row a query, so that the same request gives the same bytes and debits once.
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("peer", String, primary_key=True),
+    Column("request_id", LargeBinary, primary_key=True),
+    Column("agreement", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("request_hash", LargeBinary, nullable=False),
+    Column("proof", LargeBinary),
+)
+
+capacity = Table(
+    "capacity",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("token_class", Integer, primary_key=True),
+    Column("day", String, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    CheckConstraint("used >= 0"),
+)
+
+# Querier: the set in use of each agreement, and how far its own records have been queried against it.
+taken_sets = Table(
+    "taken_sets",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("manifest", LargeBinary, nullable=False),
+    Column("manifest_hash", LargeBinary, nullable=False),
+    Column("cursor_seq", BigInteger, nullable=False),
+    Column("taken_ms", BigInteger, nullable=False),
+    Column("not_after_ms", BigInteger, nullable=False),
+)
+
+seen_keys = Table(
+    "seen_keys",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("public_key", LargeBinary, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("request_id", LargeBinary, primary_key=True),
+    Column("agreement", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("token_class", Integer, nullable=False),
+    Column("round_seq", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("batches_open", "agreement", "epoch", "state"),
+)
+
+matches = Table(
+    "matches",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("match_id", String, nullable=False, unique=True),
+    Column("identity", LargeBinary, nullable=False, unique=True),
+    Column("agreement", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("record_id", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("matches_record", "agreement", "record_id"),
+)
+
+# Matches below the bar of the agreement's rule: counted and never shown.
+weak_matches = Table(
+    "weak_matches",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+cases = Table(
+    "cases",
+    metadata,
+    Column("side", String, primary_key=True),
+    Column("peer", String, primary_key=True),
+    Column("request_id", LargeBinary, primary_key=True),
+    Column("agreement", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("next_ms", BigInteger, nullable=False),
+    Column("match_id", String),
+    Column("leaf_index", BigInteger),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("cases_next", "side", "state", "next_ms"),
+    Index("cases_match", "match_id"),
+)
+
+log_leaves = Table(
+    "log_leaves",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+)
+
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True),
+    Column("idx", BigInteger, primary_key=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+log_bodies = Table(
+    "log_bodies",
+    metadata,
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Column("key_id", String, nullable=False),
+    Column("wrapped_key", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("log_bodies_key", "key_id"),
+)
+
+log_checkpoints = Table(
+    "log_checkpoints",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)

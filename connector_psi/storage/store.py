@@ -1,0 +1,178 @@
+"""The database of a node: one engine, one writer at a time, every commit on the disk before it is acknowledged.
+
+Decides: pragmas, transactions, how payloads are sealed, which process may open a node's store. SQLite (WAL, ``synchronous=FULL``)
+by default. Leaves to others: what is stored (``storage.records``, ``storage.matching``, ``storage.cases``, ``storage.logs``).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from connector_psi.domain.clock import RandomSource
+from connector_psi.errors import ConfigError, StorageError, UnavailableError
+from connector_psi.storage import schema
+
+Tx = Connection
+
+
+class DirectoryLock:
+    """Holds a node directory for one process: one writer per log.
+
+    Raises:
+        UnavailableError: Another process holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise UnavailableError(f"{path.parent}: another process has this node open") from None
+
+    def release(self) -> None:
+        """Let the next process in."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_is_free(path: Path) -> bool:
+    """Return whether no process has the node directory of this lock open."""
+    try:
+        DirectoryLock(path).release()
+    except UnavailableError:
+        return False
+    return True
+
+
+class Store:
+    """The open database.
+
+    Args:
+        url: SQLAlchemy URL.
+        payload_key: 32 bytes; seals payload columns.
+        index_key: 32 bytes; hashes references.
+        random: Source of nonces.
+
+    Raises:
+        ConfigError: The store was written by another version of this program.
+        UnavailableError: The database cannot be opened.
+    """
+
+    def __init__(self, url: str, payload_key: bytes, index_key: bytes, random: RandomSource) -> None:
+        self._aead = AESGCM(payload_key)
+        self._index_key = index_key
+        self._random = random
+        # Writers queue here instead of in SQLite, whose busy handler polls.
+        self._writer = threading.RLock()
+        self._engine = sa.create_engine(url, pool_size=16, max_overflow=16)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _sqlite_pragmas)
+            sa.event.listen(self._engine, "begin", _sqlite_begin)
+        with self.write() as tx:
+            schema.metadata.create_all(tx)
+            stored = tx.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
+            if stored is None:
+                tx.execute(sa.insert(schema.meta).values(key="schema", value=str(schema.SCHEMA_VERSION)))
+            elif stored != str(schema.SCHEMA_VERSION):
+                raise ConfigError(f"the store has schema {stored}, this program needs {schema.SCHEMA_VERSION}")
+
+    @contextmanager
+    def write(self) -> Iterator[Tx]:
+        """A transaction that is durable when the block ends, and leaves nothing when it raises.
+
+        Raises:
+            UnavailableError: The database cannot be written now (disk full, locked).
+        """
+        with self._writer, _translated(), self._engine.connect() as connection:
+            connection.info["immediate"] = True
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                connection.info.pop("immediate", None)
+
+    @contextmanager
+    def read(self) -> Iterator[Tx]:
+        """A consistent snapshot for reading."""
+        with _translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def index_of(self, *parts: str) -> bytes:
+        """Return a keyed hash of a reference, 32 bytes, for finding a row without storing the reference."""
+        return self.mac(json.dumps(parts, ensure_ascii=False).encode())
+
+    def mac(self, data: bytes) -> bytes:
+        """Return HMAC-SHA256 of ``data`` under the node's index key: nothing about an identifier is hashed without a key."""
+        return hmac.new(self._index_key, data, hashlib.sha256).digest()
+
+    def seal(self, table: str, value: Mapping[str, Any]) -> bytes:
+        """Seal a JSON payload for a table."""
+        raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        nonce = self._random.bytes(12)
+        return nonce + self._aead.encrypt(nonce, raw, table.encode())
+
+    def unseal(self, table: str, blob: bytes) -> dict[str, Any]:
+        """Open a payload. Raises StorageError if it was changed or moved to another table."""
+        try:
+            raw = self._aead.decrypt(blob[:12], blob[12:], table.encode())
+        except InvalidTag:
+            raise StorageError(f"a row of {table} was changed outside this program") from None
+        value: dict[str, Any] = json.loads(raw)
+        return value
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.IntegrityError as error:
+        # The driver's text shows the statement's values.
+        raise StorageError("an integrity constraint failed") from _stripped(error)
+    except DBAPIError as error:
+        raise UnavailableError("the database cannot be used now") from _stripped(error)
+
+
+def _stripped(error: DBAPIError) -> Exception:
+    return RuntimeError(type(error.orig).__name__)
+
+
+def _sqlite_pragmas(connection: Any, _record: object) -> None:
+    # Transactions are begun by us (see _sqlite_begin), not by the driver.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "busy_timeout=10000",
+        "secure_delete=ON",
+        "temp_store=MEMORY",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock at once, so that a reader's snapshot is never upgraded half-way.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.info.get("immediate") else "BEGIN")

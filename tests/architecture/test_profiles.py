@@ -1,0 +1,71 @@
+"""Every profile under nodes/ loads, and what two profiles share means the same in both."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from connector_psi.adapters import eis, ics2, sis
+from connector_psi.policy import (
+    CATEGORIES,
+    ProfileRole,
+    Severity,
+    check_pack,
+    fitting_agreements,
+    load_policy,
+    policy_hash,
+)
+
+NODES = Path(__file__).resolve().parents[2] / "nodes"
+PROFILES = sorted(path.name for path in NODES.iterdir() if path.is_dir())
+ROLES = {"ics2": ProfileRole.CUSTOMS, "sis": ProfileRole.NSIS, "europol": ProfileRole.EUROPOL}
+EXPECTED = {
+    ("europol", "ics2"): ["EUR-XCHK:ics2-europol"],
+    ("europol", "sis"): [],
+    ("ics2", "sis"): ["SIS-OBJ:ics2-sis"],
+}
+
+
+def test_the_profiles_of_the_federation_are_there() -> None:
+    assert set(ROLES) <= set(PROFILES)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_has_a_policy_that_loads_and_a_readme(profile: str) -> None:
+    pack = load_policy(NODES / profile / "policy.yaml")
+    assert pack.templates
+    readme = (NODES / profile / "README.md").read_text()
+    for template in pack.templates:
+        assert f"`{template.code}`" in readme
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_profile_contradicts_another(profile: str) -> None:
+    packs = {name: load_policy(NODES / name / "policy.yaml") for name in PROFILES}
+    findings = check_pack(packs[profile], packs.values())
+    assert [str(finding) for finding in findings if finding.severity is Severity.ERROR] == []
+
+
+@pytest.mark.parametrize("pair", list(combinations(sorted(ROLES), 2)))
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_both_sides_of_a_pair_compute_the_same_policy_hashes(pair: tuple[str, str], synthetic: bool) -> None:
+    sides = []
+    for own, peer in (pair, pair[::-1]):
+        pack = load_policy(NODES / own / "policy.yaml")
+        fitting = fitting_agreements(pack, (own, ROLES[own]), (peer, ROLES[peer]), synthetic)
+        sides.append({agreement.code: policy_hash(agreement) for agreement in fitting})
+    assert sides[0] == sides[1]
+    assert sorted(sides[0]) == EXPECTED[pair]
+
+
+def test_every_category_that_an_adapter_can_yield_is_in_the_vocabulary() -> None:
+    yielded = {f"eis.{entity}" for entity in eis.ENTITY_TYPES} | {ics2.CATEGORY, "sis.36"}
+    yielded |= {f"sis.38.{kind.category}" for kind in sis.OBJECT_TYPES.values()}
+    assert yielded == set(CATEGORIES)
+
+
+def test_every_matchable_entity_of_europol_is_covered() -> None:
+    (template,) = load_policy(NODES / "europol" / "policy.yaml").templates
+    assert set(template.categories) == {f"eis.{entity}" for entity, keys in eis.ENTITY_TYPES.items() if keys}

@@ -1,0 +1,230 @@
+"""The stand-alone verifier: as a function, as ``python -m``, as a file on its own, and against every damage."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from simulation.memory_log import ORIGIN, Bench, build_log
+
+from connector_psi.audit import verify
+from connector_psi.audit.checkpoint import NoteSigner, encode_vkey, parse_note, sign_note
+from connector_psi.audit.entries import _FORMS
+from connector_psi.audit.log import MAX_FAILURES
+from connector_psi.audit.verify import main, verify_bundle, verify_leaves
+
+
+@pytest.fixture
+def bench() -> Bench:
+    bench = build_log()
+    bench.append(6)
+    bench.checkpoint()
+    return bench
+
+
+@pytest.fixture
+def bundle(bench: Bench, tmp_path: Path) -> Path:
+    with bench.backend.transaction() as tx:
+        bench.log.export_bundle(tx, tmp_path / "bundle", bodies=True)
+    return tmp_path / "bundle"
+
+
+def _run(*arguments: str) -> tuple[int, dict[str, object]]:
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return run.returncode, json.loads(run.stdout) if run.stdout else {}
+
+
+def test_a_sound_bundle_is_verified_and_agrees_with_the_node(bench: Bench, bundle: Path) -> None:
+    with bench.backend.transaction() as tx:
+        expected = bench.log.verify(tx).to_json()
+    assert verify_bundle(bundle) == expected
+    assert _run("-m", "connector_psi.audit.verify", str(bundle)) == (0, expected)
+
+
+def test_the_file_runs_alone(bundle: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone" / "verify.py"
+    alone.parent.mkdir()
+    shutil.copy(verify.__file__, alone)
+    code, report = _run("-I", str(alone), str(bundle))
+    assert (code, report["verified"]) == (0, True)
+
+
+def test_it_imports_the_standard_library_and_cryptography_only() -> None:
+    tree = ast.parse(Path(verify.__file__).read_text(encoding="utf-8"))
+    names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    roots = {str(name).partition(".")[0] for name in names}
+    assert roots - set(sys.stdlib_module_names) == {"cryptography"}
+    probe = "import sys, connector_psi.audit.verify; print([m for m in sys.modules if m.startswith('connector_psi')])"
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=30, check=True)
+    assert run.stdout == "['connector_psi', 'connector_psi.audit', 'connector_psi.audit.verify']\n"
+
+
+def test_it_knows_the_fields_of_a_leaf() -> None:
+    assert set(_FORMS) == verify._LEAF_KEYS
+
+
+def test_every_flipped_bit_of_a_bundle_is_found(bundle: Path) -> None:
+    parts = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    assert set(parts) == {"checkpoint", "vkey", "leaves.jsonl", "bodies.jsonl"}
+    for name, content in parts.items():
+        step = 7 if name in {"checkpoint", "vkey"} else 211
+        # The newline that ends a file says nothing: without it the last line is the same.
+        for bit in range(0, 8 * (len(content) - 1), step):
+            (bundle / name).write_bytes(
+                bytes(b ^ (1 << bit % 8 if i == bit // 8 else 0) for i, b in enumerate(content))
+            )
+            report = verify_bundle(bundle)
+            assert not report["verified"], (name, bit)
+        (bundle / name).write_bytes(content)
+    assert verify_bundle(bundle)["verified"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "failure"),
+    [
+        (lambda lines: lines[:-1], "checkpoint: covers more leaves than are here"),
+        (lambda lines: [*lines, lines[0]], "leaf 6: beyond the checkpoint"),
+        (lambda lines: lines[::-1], "checkpoint: the leaves have another root"),
+        (lambda lines: [*lines[:2], *lines[3:]], "checkpoint: covers more leaves than are here"),
+        (lambda lines: [*lines[:2], b"", *lines[2:]], "leaf 2: not JSON"),
+        (lambda lines: [*lines[:2], b"[]", *lines[3:]], "leaf 2: not a JSON object"),
+        (lambda lines: [*lines[:2], b'{"v":1}', *lines[3:]], "leaf 2: not a leaf in its canonical form"),
+        (
+            lambda lines: [*lines[:2], lines[2].replace(b'"v":1', b'"v":1,"v":1'), *lines[3:]],
+            "leaf 2: not a leaf in its canonical form",
+        ),
+        (lambda lines: [*lines[:2], b"[" * 100_000, *lines[3:]], "leaf 2: not JSON"),
+    ],
+)
+def test_other_leaves_are_found(bundle: Path, edit: object, failure: str) -> None:
+    path = bundle / "leaves.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"".join(line + b"\n" for line in edit(lines)))  # type: ignore[operator]
+    report = verify_bundle(bundle)
+    assert failure in report["failures"]
+    assert not report["verified"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b'{"body":"{}","index":6,"salt":"00"}',
+        b'{"body":"{}","index":-1,"salt":"00"}',
+        b'{"body":"{}","index":true,"salt":"00"}',
+        b'{"body":"{}","index":0,"salt":"zz"}',
+        b'{"body":{},"index":0,"salt":"00"}',
+        b'{"body":"{}","index":0,"salt":0}',
+        b'{"body":"\\ud800","index":0,"salt":"00"}',
+        b'{"body":"{}","index":0,"salt":"' + b"00" * 32 + b'"}',
+        b'{"body":"{}","index":0,"index":0,"salt":"00"}',
+        b'{"body":"{}","index":0,"more":1,"salt":"00"}',
+        b"not json",
+    ],
+)
+def test_other_bodies_are_found(bundle: Path, line: bytes) -> None:
+    (bundle / "bodies.jsonl").write_bytes(line + b"\n")
+    report = verify_bundle(bundle)
+    assert [failure.partition(":")[0] for failure in report["failures"]] == ["bodies.jsonl line 1"]
+
+
+def test_a_body_of_another_leaf_is_found(bundle: Path) -> None:
+    path = bundle / "bodies.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"index":0', b'"index":1', 1))
+    assert verify_bundle(bundle)["failures"] == ["bodies.jsonl line 1: does not match leaf 1"]
+
+
+def test_a_forged_bundle_is_found_by_the_key_handed_over(bench: Bench, bundle: Path, tmp_path: Path) -> None:
+    forger = NoteSigner(ORIGIN, Ed25519PrivateKey.from_private_bytes(bytes(32)))
+    text = parse_note((bundle / "checkpoint").read_bytes()).text
+    forged = tmp_path / "forged"
+    shutil.copytree(bundle, forged)
+    (forged / "checkpoint").write_bytes(sign_note(text, [forger]))
+    (forged / "vkey").write_text(encode_vkey(forger.vkey) + "\n")
+    assert verify_bundle(forged)["verified"], "a bundle vouches for itself with any key"
+    report = verify_bundle(forged, vkey=encode_vkey(bench.signer.vkey))
+    assert report["failures"] == ["checkpoint: not signed by the log's key", "vkey: not the key given"]
+    assert verify_bundle(bundle, vkey=encode_vkey(bench.signer.vkey))["verified"]
+
+
+def test_a_log_that_does_not_continue_an_earlier_checkpoint_is_found(
+    bench: Bench, bundle: Path, tmp_path: Path
+) -> None:
+    bench.append(3)
+    earlier = (bundle / "checkpoint").read_bytes()
+    bench.checkpoint()
+    with bench.backend.transaction() as tx:
+        bench.log.export_bundle(tx, tmp_path / "later")
+    assert verify_bundle(tmp_path / "later", earlier=earlier)["verified"]
+    twin = build_log(seed=99)
+    twin.append(9)
+    twin.checkpoint()
+    with twin.backend.transaction() as tx:
+        twin.log.export_bundle(tx, tmp_path / "forked")
+    assert verify_bundle(tmp_path / "forked")["verified"]
+    assert verify_bundle(tmp_path / "forked", earlier=earlier)["failures"] == [
+        "earlier checkpoint: the leaves have another root"
+    ]
+    (tmp_path / "earlier").write_bytes(earlier)
+    code, _ = _run("-m", "connector_psi.audit.verify", str(tmp_path / "forked"), "--earlier", str(tmp_path / "earlier"))
+    assert code == 5
+
+
+def test_a_shrunken_log_is_found(bench: Bench, bundle: Path) -> None:
+    bench.append(3)
+    newest = bench.checkpoint()
+    assert verify_bundle(bundle, earlier=newest)["failures"] == ["earlier checkpoint: covers more leaves than are here"]
+
+
+def test_the_checkpoint_of_another_log_is_found(bench: Bench, bundle: Path) -> None:
+    text = parse_note((bundle / "checkpoint").read_bytes()).text.replace(ORIGIN, "log.example/other")
+    (bundle / "checkpoint").write_bytes(sign_note(text, [bench.signer]))
+    assert verify_bundle(bundle)["failures"] == ["checkpoint: of another log"]
+
+
+@pytest.mark.parametrize("size", ["06", "-6", "6 ", "\u0666", "9" * 30])
+def test_a_size_in_another_form_is_found(bench: Bench, bundle: Path, size: str) -> None:
+    text = parse_note((bundle / "checkpoint").read_bytes()).text.replace("\n6\n", f"\n{size}\n")
+    (bundle / "checkpoint").write_bytes(sign_note(text, [bench.signer]))
+    assert verify_bundle(bundle)["failures"] == ["checkpoint: the size is not a number"]
+
+
+def test_exit_codes(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(bundle)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report) == ["origin", "size", "root", "verified", "failures"]
+    (bundle / "leaves.jsonl").unlink()
+    assert main([str(bundle)]) == 5
+    assert json.loads(capsys.readouterr().out)["verified"] is False
+    for arguments in ([], [str(tmp_path / "gone")], [str(bundle), "--earlier", str(tmp_path / "gone")]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
+def test_an_empty_log_is_verified() -> None:
+    bench = build_log()
+    note, key = bench.checkpoint(), encode_vkey(bench.signer.vkey)
+    assert verify_leaves([], note, key)["verified"]
+    assert verify_leaves([b"{}"], note, key)["failures"] == [
+        "leaf 0: not a leaf in its canonical form",
+        "leaf 0: beyond the checkpoint",
+    ]
+
+
+def test_many_failures_are_counted(bench: Bench) -> None:
+    report = verify_leaves([b"x"] * 500, bench.checkpoint(), encode_vkey(bench.signer.vkey))
+    assert len(report["failures"]) == MAX_FAILURES + 1
+    assert str(report["failures"][-1]).startswith("and 4")
+
+
+@pytest.mark.parametrize("junk", [b"", b"\xff", b"\n\n", b"a\n\n\xe2\x80\x94 b AAAA\n", b"x" * 1000])
+def test_junk_is_a_failure_and_no_exception(junk: bytes) -> None:
+    assert not verify_leaves([junk], junk, junk.decode("utf-8", "replace"), bodies=[junk], earlier=junk)["verified"]
