@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from connector_psi.adapters import formats
@@ -77,7 +78,9 @@ def jsonl(*lines: Any) -> bytes:
     return b"".join(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def read(data: bytes, format_name: str | None = None, file: str = "f", **options: Any) -> tuple[list[Record], list[Issue]]:
+def read(
+    data: bytes, format_name: str | None = None, file: str = "f", **options: Any
+) -> tuple[list[Record], list[Issue]]:
     found = list(formats.read(io.BytesIO(data), file=file, format=format_name, **options))
     return [x for x in found if isinstance(x, Record)], [x for x in found if isinstance(x, Issue)]
 
@@ -88,3 +91,7 @@ def codes(issues: Iterable[Issue]) -> list[str]:
 
 def values(record: Record, kind: str) -> list[str]:
     return [identifier.value for identifier in record.identifiers if identifier.type == kind]
+
+
+def documentation() -> str:
+    return (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")

@@ -76,6 +76,7 @@ class XmlStream:
         namespaces: set[object] = set()
         count = 0
         line: int | None = None
+        broken = False
         try:
             for event, item in _parser(self._source):
                 if event == "start-ns":
@@ -84,10 +85,13 @@ class XmlStream:
                         self.stop("xml.too_many_names", line=line)
                         return
                     continue
+                if broken:
+                    continue
                 line = line_of(item)
                 if event == "start":
                     if self._source.at_end:
-                        # Only a tag that never ended begins after the last byte; libxml2 closes it to report it.
+                        # Only a tag that was cut begins after the last byte: what it says is not what was sent.
+                        broken = True
                         continue
                     if item.tag not in names:
                         # The root comes through here, so this also sees a DOCTYPE that the prolog check missed.

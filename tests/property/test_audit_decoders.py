@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,7 +12,6 @@ import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulation.memory_log import MemoryKeys, SeededRandom, draft
 
 from connector_psi.audit.bodies import commit_body, encode_body, open_body, seal_body
 from connector_psi.audit.checkpoint import (
@@ -31,6 +31,7 @@ from connector_psi.audit.checkpoint import (
 )
 from connector_psi.audit.entries import Event, Leaf, RetentionClass, Side, encode_leaf, parse_leaf
 from connector_psi.errors import FormatError, ProofInvalidError
+from tests.simulation.memory_log import MemoryKeys, SeededRandom, draft
 
 SIGNER = NoteSigner("log.example/a", Ed25519PrivateKey.from_private_bytes(b"\x22" * 32))
 LEAF = encode_leaf(
@@ -103,6 +104,7 @@ def test_every_third_bit_flip_is_refused_or_has_another_meaning(name: str) -> No
         ("leaf", b'{"v":' + b"9" * 8000 + b"}"),
         ("leaf", b"{" + b'"v":1,' * 1300 + b'"v":1}'),
         ("leaf", b" " * 10**7),
+        ("leaf", b"[" + b"1," * 5_000_000 + b"1]"),
         ("note", b"\n" * 10**7),
         ("note", b"\n" * MAX_NOTE_BYTES),
         ("note", b"x\n\n" + b"\xe2\x80\x94 a AAAAAAAA\n" * 30_000),
@@ -160,6 +162,7 @@ LEAVES = st.builds(
 def test_a_leaf_and_its_bytes_are_exact_inverses(leaf: Leaf) -> None:
     raw = encode_leaf(leaf)
     assert parse_leaf(raw) == leaf
+    assert rfc8785.dumps(json.loads(raw)) == raw
     assert b"\n" not in raw
 
 

@@ -5,13 +5,29 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from typing import Never
 
 import pytest
-from adapter_samples import BAD_BOX, BOX_A, BOX_B, BOX_C, BOX_D, ENS_MRN, NS, codes, document, ens, equipment, house, read, values
 
 from connector_psi.adapters import ics2, xmlstream
 from connector_psi.domain.records import Field, IdentifierType, Record
 from connector_psi.errors import ConfigError
+from tests.adapter_samples import (
+    BAD_BOX,
+    BOX_A,
+    BOX_B,
+    BOX_C,
+    BOX_D,
+    ENS_MRN,
+    NS,
+    codes,
+    document,
+    ens,
+    equipment,
+    house,
+    read,
+    values,
+)
 
 MASTER = "/IE4R05/relatedENS/consignmentMasterLevel"
 VESSEL = (
@@ -43,7 +59,7 @@ def filing(mrn: str, eori: str) -> str:
 # --- what is read ---
 
 
-def test_a_message_without_houses_is_one_record_named_by_its_mrn():
+def test_a_message_without_houses_is_one_record_named_by_its_mrn() -> None:
     data = ens(before=VESSEL, master=CARRIER + equipment("csqu 305438-3", "SEAL77120"))
     [record], issues = read(data)
     assert issues == []
@@ -63,7 +79,7 @@ def test_a_message_without_houses_is_one_record_named_by_its_mrn():
     assert record.fields[Field.PARTY_NAMES] == ("carrier: Lines NV",)
 
 
-def test_every_house_is_a_record_and_has_what_the_master_says_after_it():
+def test_every_house_is_a_record_and_has_what_the_master_says_after_it() -> None:
     data = ens(
         house(1, document("H-1001")), house(2, document("H-1002")),
         before=VESSEL, master=CARRIER + document("M-9001", "Master"),
@@ -81,12 +97,12 @@ def test_every_house_is_a_record_and_has_what_the_master_says_after_it():
         assert record.message_digest == hashlib.sha256(data).digest()
 
 
-def test_a_house_without_a_sequence_number_or_with_a_used_one_is_named_by_its_position():
+def test_a_house_without_a_sequence_number_or_with_a_used_one_is_named_by_its_position() -> None:
     records, _ = read(ens(house(7, document("H-1001")), house(), house(7, document("H-1003")), house(8)))
     assert refs(records) == [f"{ENS_MRN}/7", f"{ENS_MRN}/@2", f"{ENS_MRN}/@3", f"{ENS_MRN}/8"]
 
 
-def test_a_house_gets_the_containers_it_lists_and_those_that_nobody_lists():
+def test_a_house_gets_the_containers_it_lists_and_those_that_nobody_lists() -> None:
     data = ens(
         house(1, equipment(BOX_A)), house(2, equipment(BOX_B)), house(3),
         master=equipment(BOX_A, "SEAL-A1") + equipment(BOX_B, "SEAL-B1") + equipment(BOX_C, "SEAL-C1"),
@@ -98,7 +114,7 @@ def test_a_house_gets_the_containers_it_lists_and_those_that_nobody_lists():
     assert values(third, "seal") == ["SEALA1", "SEALB1", "SEALC1"]
 
 
-def test_a_house_gets_its_own_filing_and_the_one_that_no_house_names():
+def test_a_house_gets_its_own_filing_and_the_one_that_no_house_names() -> None:
     data = ens(
         house(1, "<MRN>25BE000000000SYN11</MRN>"), house(2, "<MRN>25BE000000000SYN12</MRN>"),
         after=filing("25BE000000000SYN11", "FR11") + filing("25BE000000000SYN12", "FR12") + filing("25BE000000000SYN99", "FR99"),
@@ -122,7 +138,9 @@ def test_a_house_gets_its_own_filing_and_the_one_that_no_house_names():
         ("80", "02326104", "", None, "eni 02326104"),
     ],
 )
-def test_means_of_transport_by_the_type_they_state(kind, number, nationality, expected, shown):
+def test_means_of_transport_by_the_type_they_state(
+    kind: str, number: str, nationality: str, expected: Any, shown: str
+) -> None:
     [record], issues = read(ens(master=means(number, kind, nationality)))
     found = [(x.type.value, x.value) for x in record.identifiers if x.role == "passiveBorderTransportMeans"]
     assert found == ([expected] if expected else [])
@@ -130,14 +148,17 @@ def test_means_of_transport_by_the_type_they_state(kind, number, nationality, ex
     assert issues == []
 
 
-def test_means_of_an_unknown_type_and_plates_without_a_country_are_reported():
+def test_means_of_an_unknown_type_and_plates_without_a_country_are_reported() -> None:
     [record], issues = read(ens(master=means("34ABC123", "30") + "\n" + means("34ABC123", "77")))
-    assert [(x.code, x.rejects_record) for x in issues] == [("plate.country_missing", False), ("means.type_unknown", False)]
+    assert [(x.code, x.rejects_record) for x in issues] == [
+        ("plate.country_missing", False),
+        ("means.type_unknown", False),
+    ]
     assert issues[1].line == issues[0].line + 1
     assert values(record, "plate") == []
 
 
-def test_a_national_phone_number_is_one_of_the_country_of_the_address():
+def test_a_national_phone_number_is_one_of_the_country_of_the_address() -> None:
     party = (
         "<consignee><communication><identifier>030 123456</identifier><type>TE</type></communication>"
         "<communication><identifier>Info@Example.ORG</identifier><type>EM</type></communication>"
@@ -152,7 +173,7 @@ def test_a_national_phone_number_is_one_of_the_country_of_the_address():
     assert record.fields[Field.PARTY_CONTACTS][2] == "consignee: 030 999999"
 
 
-def test_numbers_in_free_text_are_marked_as_found_there():
+def test_numbers_in_free_text_are_marked_as_found_there() -> None:
     goods = (
         "<goodsItem><commodity><descriptionOfGoods>car, VIN WVWZZZ1JZXW000001</descriptionOfGoods></commodity>"
         f"<packaging><shippingMarks>{BOX_A}</shippingMarks></packaging></goodsItem>"
@@ -165,7 +186,7 @@ def test_numbers_in_free_text_are_marked_as_found_there():
     assert record.fields[Field.GOODS_DESCRIPTION] == ("car, VIN WVWZZZ1JZXW000001",)
 
 
-def test_fields_of_the_route():
+def test_fields_of_the_route() -> None:
     before = (
         "<activeBorderTransportMeans><estimatedDateAndTimeOfArrival><DateTime>2025-03-16T04:00:00Z</DateTime></estimatedDateAndTimeOfArrival>"
         "<countriesOfRoutingOfMeansOfTransport><sequenceNumber>1</sequenceNumber><country>CO</country></countriesOfRoutingOfMeansOfTransport>"
@@ -173,7 +194,9 @@ def test_fields_of_the_route():
         "</activeBorderTransportMeans>"
     )
     after = "<customsOfficeOfFirstEntry><referenceNumber>BE101000</referenceNumber></customsOfficeOfFirstEntry>"
-    unloading = "<placeOfUnloading><UNLOCODE>BEANR</UNLOCODE><address><country>BE</country></address></placeOfUnloading>"
+    unloading = (
+        "<placeOfUnloading><UNLOCODE>BEANR</UNLOCODE><address><country>BE</country></address></placeOfUnloading>"
+    )
     [record], issues = read(ens(before=before, after=after, master=unloading))
     assert issues == []
     assert record.fields[Field.ETA] == ("2025-03-16T04:00:00Z",)
@@ -182,7 +205,7 @@ def test_fields_of_the_route():
     assert record.fields[Field.MRN] == (ENS_MRN,)
 
 
-def test_what_analysts_and_controls_wrote_is_not_read():
+def test_what_analysts_and_controls_wrote_is_not_read() -> None:
     subject = f"<controlSubject><consignmentMasterLevel>{equipment(BOX_D)}</consignmentMasterLevel></controlSubject>"
     before = f"<supplementaryRiskInformation><referenceIdentifier>{BOX_D}</referenceIdentifier></supplementaryRiskInformation>"
     before += f"<controlResults>{subject}</controlResults><fullRiskAnalysis><controlRecommendations>{subject}</controlRecommendations></fullRiskAnalysis>"
@@ -191,7 +214,7 @@ def test_what_analysts_and_controls_wrote_is_not_read():
     assert issues == []
 
 
-def test_a_preloading_part_is_reported_once_and_the_ens_is_read():
+def test_a_preloading_part_is_reported_once_and_the_ens_is_read() -> None:
     data = ens().replace(b"<relatedENS>", b"<relatedPLACI><x/></relatedPLACI>\n<relatedPLACI/>\n<relatedENS>")
     records, issues = read(data)
     assert len(records) == 1
@@ -201,7 +224,7 @@ def test_a_preloading_part_is_reported_once_and_the_ens_is_read():
 # --- what is wrong with single values ---
 
 
-def test_a_wrong_check_digit_costs_the_value_and_not_the_record():
+def test_a_wrong_check_digit_costs_the_value_and_not_the_record() -> None:
     data = ens(house(1, "\n", equipment(BAD_BOX, "SEAL77120")), house(2, equipment(BOX_B)))
     records, [issue] = read(data)
     assert refs(records) == [f"{ENS_MRN}/1", f"{ENS_MRN}/2"]
@@ -212,20 +235,22 @@ def test_a_wrong_check_digit_costs_the_value_and_not_the_record():
     assert (issue.code, issue.line, issue.path, issue.rejects_record) == ("container.check_digit", line, path, False)
 
 
-def test_a_message_without_an_mrn_loses_every_record_and_says_where():
+def test_a_message_without_an_mrn_loses_every_record_and_says_where() -> None:
     records, issues = read(ens(house(1), house(2), mrn=None))
     assert records == []
-    assert [(x.code, x.path, x.rejects_record) for x in issues] == [("ics2.mrn_missing", "/IE4R05/relatedENS/MRN", True)] * 2
+    assert [(x.code, x.path, x.rejects_record) for x in issues] == [
+        ("ics2.mrn_missing", "/IE4R05/relatedENS/MRN", True)
+    ] * 2
 
 
-def test_an_mrn_of_another_form_still_names_the_record():
+def test_an_mrn_of_another_form_still_names_the_record() -> None:
     [record], issues = read(ens(mrn="ABC123"))
     assert (record.source_ref, values(record, "mrn")) == ("ABC123", [])
     assert [(x.code, x.rejects_record) for x in issues] == [("mrn.length", False)]
     assert read(ens(mrn="../etc"))[0] == []
 
 
-def test_unknown_elements_are_reported_once_per_place_and_never_by_name():
+def test_unknown_elements_are_reported_once_per_place_and_never_by_name() -> None:
     strange = f"<{BOX_A}>{BOX_B}</{BOX_A}>"
     records, issues = read(ens(house(1, strange), house(2, strange, equipment(BOX_C)), master=strange))
     assert [values(x, "container") for x in records] == [[], [BOX_C]]
@@ -235,28 +260,40 @@ def test_unknown_elements_are_reported_once_per_place_and_never_by_name():
     ]
 
 
-def test_elements_of_another_namespace_are_unknown():
-    _, issues = read(ens(master='<carrier xmlns="urn:other"><identificationNumber>BE1</identificationNumber></carrier>'))
+def test_elements_of_another_namespace_are_unknown() -> None:
+    _, issues = read(
+        ens(master='<carrier xmlns="urn:other"><identificationNumber>BE1</identificationNumber></carrier>')
+    )
     assert codes(issues) == ["xml.unknown_element"]
 
 
-def test_a_text_over_the_bound_is_reported_and_left_out():
-    long = "<goodsItem><commodity><descriptionOfGoods>" + "ab cd, " * 2000 + "</descriptionOfGoods></commodity></goodsItem>"
+def test_a_text_over_the_bound_is_reported_and_left_out() -> None:
+    long = (
+        "<goodsItem><commodity><descriptionOfGoods>"
+        + "ab cd, " * 2000
+        + "</descriptionOfGoods></commodity></goodsItem>"
+    )
     [record], [issue] = read(ens(house(1, long)))
     assert (issue.code, issue.rejects_record) == ("xml.text_too_long", False)
     assert Field.GOODS_DESCRIPTION not in record.fields
 
 
-def test_a_repeated_leaf_is_reported_and_a_repeated_master_is_lost():
+def test_a_repeated_leaf_is_reported_and_a_repeated_master_is_lost() -> None:
     twice = "<consignor><name>A</name><name>B</name></consignor>"
     [record], issues = read(ens(master=twice, after="<consignmentMasterLevel></consignmentMasterLevel>"))
     assert record.fields[Field.PARTY_NAMES] == ("consignor: A",)
-    assert sorted((x.code, x.rejects_record) for x in issues) == [("xml.repeated_element", False), ("xml.repeated_element", True)]
+    assert sorted((x.code, x.rejects_record) for x in issues) == [
+        ("xml.repeated_element", False),
+        ("xml.repeated_element", True),
+    ]
 
 
-def test_one_record_holds_a_bounded_number_of_values(monkeypatch):
+def test_one_record_holds_a_bounded_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connector_psi.adapters.draft.MAX_IDENTIFIERS", 3)
-    goods = "".join(f"<supportingDocuments><referenceNumber>VIN WVWZZZ1JZXW00000{n}</referenceNumber></supportingDocuments>" for n in range(6))
+    goods = "".join(
+        f"<supportingDocuments><referenceNumber>VIN WVWZZZ1JZXW00000{n}</referenceNumber></supportingDocuments>"
+        for n in range(6)
+    )
     [record], issues = read(ens(house(1, goods)))
     assert len(record.identifiers) == 3
     assert "record.too_many_identifiers" in codes(issues)
@@ -265,9 +302,13 @@ def test_one_record_holds_a_bounded_number_of_values(monkeypatch):
 # --- what is wrong with the message ---
 
 
-def test_a_message_cut_anywhere_keeps_the_houses_that_closed():
+def test_a_message_cut_anywhere_keeps_the_houses_that_closed() -> None:
     data = ens(*(house(n, equipment(BOX_A)) for n in range(1, 5)), before=VESSEL)
-    ends = [i + len(b"</consignmentHouseLevel>") for i in range(len(data)) if data.startswith(b"</consignmentHouseLevel>", i)]
+    ends = [
+        i + len(b"</consignmentHouseLevel>")
+        for i in range(len(data))
+        if data.startswith(b"</consignmentHouseLevel>", i)
+    ]
     for cut in range(60, len(data) - 1, 7):
         records, issues = read(data[:cut])
         closed = sum(end <= cut for end in ends)
@@ -279,7 +320,7 @@ def test_a_message_cut_anywhere_keeps_the_houses_that_closed():
         assert last.line is not None
 
 
-def test_a_message_that_breaks_off_after_the_master_has_incomplete_records():
+def test_a_message_that_breaks_off_after_the_master_has_incomplete_records() -> None:
     data = ens(house(1))
     for broken in (data.replace(b"</IE4R05>", b""), data + b"<more/>", data.replace(b"</relatedENS>", b"</related>")):
         [record], [issue] = read(broken)
@@ -288,13 +329,17 @@ def test_a_message_that_breaks_off_after_the_master_has_incomplete_records():
         assert not issue.rejects_record
 
 
-def test_a_master_that_never_closed_is_no_record():
+def test_a_master_that_never_closed_is_no_record() -> None:
     records, [issue] = read(ens(master=CARRIER).split(b"</consignmentMasterLevel>", maxsplit=1)[0])
     assert records == []
     assert (issue.code, issue.rejects_record) == ("xml.truncated", True)
 
 
-BOMB = '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">' + "".join(f'<!ENTITY {y} "{f"&{x};" * 10}">' for x, y in zip("abcdefgh", "bcdefghi", strict=True)) + "]>"
+BOMB = (
+    '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">'
+    + "".join(f'<!ENTITY {y} "{f"&{x};" * 10}">' for x, y in zip("abcdefgh", "bcdefghi", strict=True))
+    + "]>"
+)
 
 
 @pytest.mark.parametrize(
@@ -310,8 +355,10 @@ BOMB = '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">' + "".join(f'<!ENTITY {y} "{f"&{x}
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_doctype_is_refused_before_any_parser_runs(doctype, encoding, monkeypatch):
-    def never(*_args, **_options):
+def test_a_doctype_is_refused_before_any_parser_runs(
+    doctype: str, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_args: object, **_options: object) -> Never:
         raise AssertionError("a parser was given the message")
 
     monkeypatch.setattr(xmlstream.etree, "iterparse", never)
@@ -322,7 +369,7 @@ def test_a_doctype_is_refused_before_any_parser_runs(doctype, encoding, monkeypa
     assert issue.line == doctype[: doctype.lower().index("<!doctype")].count("\n") + 1
 
 
-def test_a_doctype_that_the_prolog_check_missed_is_refused_at_the_root(monkeypatch):
+def test_a_doctype_that_the_prolog_check_missed_is_refused_at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ics2, "refuse", lambda *_args, **_options: None)
     data = b'<!DOCTYPE IE4R05 [<!ENTITY e "x">]>' + ens(house(1)).split(b"\n", 1)[1]
     records, [issue] = read(data, "ics2-ens")
@@ -330,7 +377,7 @@ def test_a_doctype_that_the_prolog_check_missed_is_refused_at_the_root(monkeypat
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "iso-8859-15", "windows-1252"])
-def test_the_allowed_encodings_are_read(encoding):
+def test_the_allowed_encodings_are_read(encoding: str) -> None:
     party = "<consignee><name>Köln Größe</name></consignee>"
     declared = "utf-8" if encoding == "utf-8-sig" else encoding
     text = ens(master=party).decode().replace("UTF-8", declared)
@@ -339,14 +386,27 @@ def test_the_allowed_encodings_are_read(encoding):
     assert record.fields[Field.PARTY_NAMES] == ("consignee: Köln Größe",)
 
 
-@pytest.mark.parametrize(("encoding", "declared"), [("utf-7", "utf-7"), ("utf-32", "utf-32"), ("utf-16-le", "utf-16"), ("utf-8", "cp037"), ("utf-8", "utf-16"), ("utf-16", "utf-8"), ("utf-8", "nonsense")])
-def test_other_encodings_and_contradictions_are_refused(encoding, declared):
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        ("utf-7", "utf-7"),
+        ("utf-32", "utf-32"),
+        ("utf-16-le", "utf-16"),
+        ("utf-8", "cp037"),
+        ("utf-8", "utf-16"),
+        ("utf-16", "utf-8"),
+        ("utf-8", "nonsense"),
+    ],
+)
+def test_other_encodings_and_contradictions_are_refused(encoding: str, declared: str) -> None:
     records, [issue] = read(ens().decode().replace("UTF-8", declared).encode(encoding), "ics2-ens")
     assert (records, issue.code, issue.rejects_record) == ([], "xml.encoding", True)
 
 
-def test_bytes_that_are_not_in_the_encoding_end_the_message_there():
-    data = ens(house(1, equipment(BOX_A)), house(2, "<consignee><name>\xe9</name></consignee>")).replace("\xe9".encode(), b"\xe9")
+def test_bytes_that_are_not_in_the_encoding_end_the_message_there() -> None:
+    data = ens(house(1, equipment(BOX_A)), house(2, "<consignee><name>\xe9</name></consignee>")).replace(
+        "\xe9".encode(), b"\xe9"
+    )
     [record], [issue] = read(data)
     assert (record.source_ref, record.incomplete) == (f"{ENS_MRN}/1", True)
     assert (issue.code, issue.rejects_record) == ("xml.encoding", True)
@@ -364,18 +424,21 @@ def test_bytes_that_are_not_in_the_encoding_end_the_message_there():
         (f"<IE4S02 xmlns='{NS}'/>".encode(), "ics2.unsupported_message"),
         (b"<IE4R05/>", "ics2.unsupported_message"),
         (f"<IE4R05 xmlns='{NS}'/>".encode(), "ics2.ens_missing"),
-        (f"<IE4R05 xmlns='{NS}'><relatedENS><MRN>{ENS_MRN}</MRN></relatedENS></IE4R05>".encode(), "ics2.consignment_missing"),
+        (
+            f"<IE4R05 xmlns='{NS}'><relatedENS><MRN>{ENS_MRN}</MRN></relatedENS></IE4R05>".encode(),
+            "ics2.consignment_missing",
+        ),
         (ens(master="&nope;"), "xml.malformed"),
         (ens(master="<carrier>" * 300), "xml.too_large"),
     ],
 )
-def test_what_cannot_be_a_record_says_why(data, code):
+def test_what_cannot_be_a_record_says_why(data: bytes, code: str) -> None:
     records, issues = read(data, "ics2-ens")
     assert records == []
     assert [(x.code, x.rejects_record) for x in issues if x.code != "xml.unknown_element"] == [(code, True)]
 
 
-def test_an_attachment_of_any_size_loses_nothing_and_moves_no_line():
+def test_an_attachment_of_any_size_loses_nothing_and_moves_no_line() -> None:
     content = (b"QUJD" * 19 + b"\n") * 160_000
     before = f"<controlResults><controlResult><binaryFile><includedBinaryObject>{content.decode()}</includedBinaryObject></binaryFile></controlResult></controlResults>"
     data = ens(house(1, equipment(BAD_BOX)), before=before)
@@ -386,7 +449,7 @@ def test_an_attachment_of_any_size_loses_nothing_and_moves_no_line():
     assert record.message_digest == hashlib.sha256(data).digest()
 
 
-def test_any_other_huge_text_ends_the_message_and_keeps_the_houses():
+def test_any_other_huge_text_ends_the_message_and_keeps_the_houses() -> None:
     data = ens(house(1), house(2, "<consignee><name>" + "a.b-" * 3_000_000 + "</name></consignee>"))
     [record], [issue] = read(data)
     assert (record.source_ref, record.incomplete) == (f"{ENS_MRN}/1", True)
@@ -402,7 +465,7 @@ def test_any_other_huge_text_ends_the_message_and_keeps_the_houses():
         "".join(f"<p{n}:x xmlns:p{n}='urn:{n}'/>" for n in range(6000)),
     ],
 )
-def test_a_flood_of_names_ends_the_message(flood):
+def test_a_flood_of_names_ends_the_message(flood: str) -> None:
     records, issues = read(ens(house(1), master=flood))
     assert [record.incomplete for record in records] == [True]
     assert codes(issues)[-1] == "xml.too_many_names"
@@ -412,7 +475,7 @@ def test_a_flood_of_names_ends_the_message(flood):
 # --- how it is read ---
 
 
-def test_many_houses_are_read_in_a_second_pass_with_the_same_result(monkeypatch):
+def test_many_houses_are_read_in_a_second_pass_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     data = ens(
         *(house(n, "<strange/>", equipment(BAD_BOX if n % 3 else BOX_A), document(f"H-{n:04}")) for n in range(1, 40)),
         before=VESSEL, master=CARRIER + equipment(BOX_A, "SEAL-A1") + equipment(BOX_B) + equipment(BAD_BOX),
@@ -426,8 +489,15 @@ def test_many_houses_are_read_in_a_second_pass_with_the_same_result(monkeypatch)
     assert len(once[1]) > 30
 
 
-def test_the_tree_behind_the_reader_stays_small():
-    houses = (house(n, equipment(BOX_A), "<goodsItem>" + "<packaging><shippingMarks>x</shippingMarks></packaging>" * 30 + "</goodsItem>") for n in range(1, 400))
+def test_the_tree_behind_the_reader_stays_small() -> None:
+    houses = (
+        house(
+            n,
+            equipment(BOX_A),
+            "<goodsItem>" + "<packaging><shippingMarks>x</shippingMarks></packaging>" * 30 + "</goodsItem>",
+        )
+        for n in range(1, 400)
+    )
     stream = xmlstream.XmlStream(io.BytesIO(ens(*houses)), file="f")
     events = largest = 0
     for event, element in stream.events():
@@ -440,9 +510,12 @@ def test_the_tree_behind_the_reader_stays_small():
     assert largest < 2_500
 
 
-def test_a_shared_identifier_flood_is_bounded(monkeypatch):
+def test_a_shared_identifier_flood_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ics2, "MAX_SHARED", 20)
-    documents = "".join(f"<supportingDocuments><referenceNumber>VIN WVWZZZ1JZXW{n:06}</referenceNumber></supportingDocuments>" for n in range(50))
+    documents = "".join(
+        f"<supportingDocuments><referenceNumber>VIN WVWZZZ1JZXW{n:06}</referenceNumber></supportingDocuments>"
+        for n in range(50)
+    )
     filings = "".join(filing(f"25BE0000000{n:05}01", f"FR{n}") for n in range(30))
     (first, second), issues = read(ens(house(1), house(2), master=documents, after=filings))
     assert len(first.identifiers) <= 20 + 2 * 2 + 1
@@ -450,7 +523,7 @@ def test_a_shared_identifier_flood_is_bounded(monkeypatch):
     assert {"record.too_many_identifiers", "ics2.too_many_filings"} <= set(codes(issues))
 
 
-def test_a_schema_folder_without_the_schema_is_the_operators_error(tmp_path: Path):
+def test_a_schema_folder_without_the_schema_is_the_operators_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         read(ens(), schemas=tmp_path)
     (tmp_path / "IE4R05.xsd").write_text("<not-a-schema/>")

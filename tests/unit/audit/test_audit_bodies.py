@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from simulation.memory_log import MemoryKeys, SeededRandom
 
 from connector_psi.audit.bodies import OpenedBody, SealedBody, commit_body, encode_body, month_of, open_body, seal_body
 from connector_psi.audit.entries import RetentionClass
 from connector_psi.errors import FormatError, KeyUnavailableError, ProofInvalidError
+from tests.simulation.memory_log import MemoryKeys, SeededRandom
 
 SALT = b"\x07" * 32
 BODY = {"officer": "o-17", "decision": "allow", "tokens": ["aa", "bb"], "note": "é"}

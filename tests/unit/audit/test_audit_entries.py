@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 import rfc8785
-from simulation.memory_log import draft
 
 from connector_psi.audit.entries import (
     RETENTION_MONTHS,
@@ -20,6 +19,7 @@ from connector_psi.audit.entries import (
     parse_time,
 )
 from connector_psi.errors import ConfigError, FormatError
+from tests.simulation.memory_log import draft
 
 TS = datetime(2026, 11, 22, 6, 5, 0, tzinfo=UTC)
 LEAF = draft(1).complete(ts=TS, erase_after=datetime(2029, 11, 22, 6, 5, 0, tzinfo=UTC), body_commit=b"\x0a" * 32)

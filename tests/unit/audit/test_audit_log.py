@@ -11,18 +11,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from simulation.memory_log import (
-    ORIGIN,
-    Bench,
-    FixedClock,
-    MemoryBackend,
-    MemoryGuard,
-    MemoryKeys,
-    Rows,
-    SeededRandom,
-    build_log,
-    draft,
-)
 
 from connector_psi.audit.checkpoint import (
     Checkpoint,
@@ -45,6 +33,19 @@ from connector_psi.errors import (
     LogForkError,
     ProofInvalidError,
     UnavailableError,
+)
+from tests.simulation.memory_log import (
+    ORIGIN,
+    Bench,
+    FixedClock,
+    MemoryBackend,
+    MemoryGuard,
+    MemoryKeys,
+    MemoryTx,
+    Rows,
+    SeededRandom,
+    build_log,
+    draft,
 )
 
 
@@ -444,12 +445,25 @@ def test_a_failing_backend_that_hides_leaves_is_found() -> None:
     bench = _grown()
 
     class Hiding(MemoryBackend):
-        def read_leaves(self, tx: object, start: int, end: int) -> list[bytes]:
-            return super().read_leaves(tx, start, max(start, min(end, 3)))  # type: ignore[arg-type]
+        def read_leaves(self, tx: MemoryTx, start: int, end: int) -> list[bytes]:
+            return super().read_leaves(tx, start, max(start, min(end, 3)))
 
     node = bench.on(Hiding(bench.backend.rows))
     with node.backend.transaction() as tx:
         assert "leaf 3: missing" in node.log.verify(tx).failures
+
+
+def test_a_leaf_beyond_the_size_is_found() -> None:
+    bench = _grown()
+    bench.append()
+
+    class Forgetful(MemoryBackend):
+        def size(self, tx: MemoryTx) -> int:
+            return super().size(tx) - 1
+
+    node = bench.on(Forgetful(bench.backend.rows))
+    with node.backend.transaction() as tx:
+        assert node.log.verify(tx).failures == ("leaf 5: beyond the tree",)
 
 
 def test_many_failures_are_counted_and_not_all_told() -> None:

@@ -7,17 +7,18 @@ import json
 import shutil
 import subprocess
 import sys
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from simulation.memory_log import ORIGIN, Bench, build_log
 
 from connector_psi.audit import verify
 from connector_psi.audit.checkpoint import NoteSigner, encode_vkey, parse_note, sign_note
 from connector_psi.audit.entries import _FORMS
 from connector_psi.audit.log import MAX_FAILURES
 from connector_psi.audit.verify import main, verify_bundle, verify_leaves
+from tests.simulation.memory_log import ORIGIN, Bench, build_log
 
 
 @pytest.fixture
@@ -139,6 +140,30 @@ def test_a_body_of_another_leaf_is_found(bundle: Path) -> None:
     path = bundle / "bodies.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"index":0', b'"index":1', 1))
     assert verify_bundle(bundle)["failures"] == ["bodies.jsonl line 1: does not match leaf 1"]
+
+
+def test_a_body_in_another_form_is_found(bundle: Path) -> None:
+    path = bundle / "bodies.jsonl"
+    line = path.read_bytes().splitlines()[0]
+    for other in (
+        line + b" ",
+        line.replace(b'"index":0', b'"index":1,"index":0'),
+        line.replace(b"salt", b"\\u0073alt"),
+    ):
+        assert json.loads(other) == json.loads(line)
+        path.write_bytes(other + b"\n")
+        assert verify_bundle(bundle)["failures"] == ["bodies.jsonl line 1: not an opened body in its canonical form"]
+
+
+def test_base64_in_another_form_is_found(bench: Bench, bundle: Path) -> None:
+    text = parse_note((bundle / "checkpoint").read_bytes()).text
+    last = text[-3]
+    assert last in "AEIMQUYcgkosw048"
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    other = f"{text[:-3]}{alphabet[alphabet.index(last) + 1]}=\n"
+    assert b64decode(other.split("\n")[2]) == b64decode(text.split("\n")[2])
+    (bundle / "checkpoint").write_bytes(sign_note(other, [bench.signer]))
+    assert verify_bundle(bundle)["failures"] == ["checkpoint: not base64 in its one form"]
 
 
 def test_a_forged_bundle_is_found_by_the_key_handed_over(bench: Bench, bundle: Path, tmp_path: Path) -> None:

@@ -1,0 +1,200 @@
+"""A federation in memory: real nodes on real directories, a clock and randomness that the test drives, peers as direct calls.
+
+Only transport is replaced, by ``DirectOwner``, which calls the owner's use cases the way the servicers do. Whoever wants faults on the way
+sets ``Federation.fault``, which is called before and after every call with its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from connector_psi import pki
+from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem
+from connector_psi.errors import UnavailableError
+from connector_psi.node import ports, setup
+from connector_psi.node.service import Service
+from connector_psi.protocol.owner import Query
+
+
+class ManualClock:
+    """Time stands still until the test moves it."""
+
+    def __init__(self, start: datetime | None = None) -> None:
+        self._now = start or datetime.now(tz=UTC).replace(microsecond=0)
+        self._start = self._now
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        with self._lock:
+            return self._now
+
+    def monotonic_s(self) -> float:
+        with self._lock:
+            return (self._now - self._start).total_seconds()
+
+    def advance(self, seconds: float) -> None:
+        with self._lock:
+            self._now += timedelta(seconds=seconds)
+
+
+class SeededRandom:
+    """SHA-256 in counter mode: the same bytes in every run of one seed. Never outside tests."""
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed.encode()
+        self._counter = 0
+        self._lock = threading.Lock()
+
+    def bytes(self, n: int) -> bytes:
+        out = bytearray()
+        with self._lock:
+            while len(out) < n:
+                self._counter += 1
+                out += hashlib.sha256(self._seed + self._counter.to_bytes(8, "big")).digest()
+        return bytes(out[:n])
+
+
+class DirectOwner:
+    """A peer in the role of owner, called directly; implements ``ports.OwnerPort``."""
+
+    def __init__(self, federation: Federation, caller: str, authority: str) -> None:
+        self._federation = federation
+        self._caller = caller
+        self._authority = authority
+
+    def _service(self, call: str) -> Service:
+        self._federation.fault(f"before:{call}")
+        service = self._federation.services.get(self._authority)
+        if service is None:
+            raise UnavailableError(f"peer {self._authority}: away")
+        return service
+
+    def get_manifest(self, agreement: str) -> ports.ManifestAnswer:
+        answer = self._service("get_manifest").publishing.get_manifest(self._caller, agreement)
+        self._federation.fault("after:get_manifest")
+        return answer
+
+    def read_set(self, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
+        yield from self._service("read_set").publishing.read_set(self._caller, manifest_hash, file, offset)
+        self._federation.fault("after:read_set")
+
+    def evaluate(self, query: Query) -> tuple[bytes, bytes]:
+        self._federation.queries.append(query)
+        answer = self._service("evaluate").evaluation.evaluate(query)
+        self._federation.fault("after:evaluate")
+        return answer
+
+    def open_case(self, request: ports.CaseRequest) -> None:
+        self._service("open_case").casework.accept(self._caller, request)
+        self._federation.fault("after:open_case")
+
+    def get_outcome(self, agreement: str, request_id: bytes) -> ports.OutcomeAnswer | None:
+        answer = self._service("get_outcome").casework.outcome(self._caller, agreement, request_id)
+        self._federation.fault("after:get_outcome")
+        return answer
+
+
+class DirectConnector:
+    """Implements ``ports.Connector``."""
+
+    def __init__(self, federation: Federation, caller: str) -> None:
+        self._federation = federation
+        self._caller = caller
+
+    def owner(self, authority: str) -> DirectOwner:
+        return DirectOwner(self._federation, self._caller, authority)
+
+    def forget(self, authority: str) -> None:
+        pass
+
+
+class Federation:
+    """Nodes that know one another; ``open`` and ``close`` stand for starting and stopping their processes."""
+
+    def __init__(self, root: Path, seed: str = "federation", profiles: Sequence[str] = ("ics2", "sis")) -> None:
+        self.root = root
+        self.clock = ManualClock()
+        self.seed = seed
+        self.services: dict[str, Service] = {}
+        self.queries: list[Query] = []
+        self.fault: Callable[[str], None] = lambda _name: None
+        self._opened = 0
+        for n, code in enumerate(profiles):
+            setup.init_node(
+                root / code,
+                authority=code,
+                profile=code,
+                pkidir=root / "pki",
+                listen=f"127.0.0.1:{7100 + n}",
+                local=f"127.0.0.1:{7200 + n}",
+                clock=self.clock,
+                random=SeededRandom(f"{seed}/init/{code}"),
+            )
+        for code in profiles:
+            self.open(code)
+        for code in profiles:
+            for other in profiles:
+                if code != other:
+                    self.services[code].peering.add((root / other / "descriptor.json").read_bytes())
+
+    def open(self, code: str) -> Service:
+        self._opened += 1
+        random = SeededRandom(f"{self.seed}/{code}/{self._opened}")
+        service = Service(self.root / code, lambda _node: DirectConnector(self, code), self.clock, random)
+        self.services[code] = service
+        return service
+
+    def close(self, code: str | None = None) -> None:
+        for name in [code] if code else list(self.services):
+            self.services.pop(name).close()
+
+    def settle(self, rounds: int = 3, step_s: float = 2.0) -> None:
+        """Let every loop of every node have its turns while time passes."""
+        for _ in range(rounds):
+            self.clock.advance(step_s)
+            for service in self.services.values():
+                service.tick_publish()
+                service.tick_log()
+            for service in self.services.values():
+                service.tick_query()
+                service.tick_cases()
+                service.tick_log()
+
+
+def person(code: str, role: pki.Role = pki.Role.OFFICER, name: str = "officer1") -> pki.PersonIdentity:
+    return pki.PersonIdentity(code, role, name)
+
+
+def declaration(ref: str, *identifiers: tuple[IdentifierType, str], **fields: str) -> Record:
+    return Record(
+        source=SourceSystem.ICS2,
+        source_ref=ref,
+        category="ics2.ens",
+        identifiers=tuple(Identifier(t, v, f"/test/{t.value}") for t, v in identifiers),
+        fields={Field.MRN: (ref,), **{Field(k): (v,) for k, v in fields.items()}},
+        message_digest=hashlib.sha256(ref.encode()).digest(),
+    )
+
+
+def alert(ref: str, *identifiers: tuple[IdentifierType, str], category: str = "sis.38.g", hidden: bool = False) -> Record:
+    return Record(
+        source=SourceSystem.SIS,
+        source_ref=ref,
+        category=category,
+        identifiers=tuple(Identifier(t, v, f"$.{t.value}") for t, v in identifiers),
+        fields={
+            Field.OBJECT_TYPE: ("container",),
+            Field.OBJECT_IDENTIFIERS: tuple(v for _, v in identifiers),
+            Field.ACTION: ("seizure",),
+            Field.SCHENGEN_ID: (ref,),
+            Field.ISSUING_STATE: ("DE",),
+            Field.SIRENE_CONTACT: ("sirene@example.org",),
+            Field.ALERT_REASON: ("a reason that is never disclosed",),
+        },
+        message_digest=hashlib.sha256(ref.encode()).digest(),
+        hidden=hidden,
+    )

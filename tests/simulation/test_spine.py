@@ -1,0 +1,143 @@
+"""The whole way of one container, from two registrations to a receipt, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from connector_psi.audit.entries import Event, parse_leaf
+from connector_psi.domain.records import IdentifierType
+from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
+from connector_psi.pki import Role
+from connector_psi.storage import queried
+from tests.simulation.federation import Federation, alert, declaration, person
+
+CONTAINER = (IdentifierType.CONTAINER, "CSQU3054383")
+OTHER = (IdentifierType.CONTAINER, "MSKU0000006")
+PURPOSE = {"purpose": "cpsi:ObjectSeizureOrEvidence", "legal_basis": "2018/1862:38"}
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path)
+    yield made
+    made.close()
+
+
+def _match(federation: Federation) -> queried.MatchRow:
+    federation.services["sis"].registration.register([alert("DE1", CONTAINER)], "test")
+    federation.services["ics2"].registration.register([declaration("M1", CONTAINER), declaration("M2", OTHER)], "test")
+    federation.settle()
+    (row,) = federation.services["ics2"].review.list()
+    return row
+
+
+def _events(federation: Federation, code: str) -> list[Event]:
+    node = federation.services[code].node
+    with node.store.read() as tx:
+        return [parse_leaf(leaf).event for leaf in node.entries.read_leaves(tx, 0, node.entries.size(tx))]
+
+
+def test_a_shared_container_is_found_confirmed_disclosed_and_logged(federation: Federation) -> None:
+    row = _match(federation)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    assert (row.payload["record_ref"], row.payload["types"]) == ("M1", ["container"])
+    with pytest.raises(ApprovalMissingError):
+        ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
+    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    federation.settle()
+    (view,) = sis.casework.list()
+    assert view.row.state == "awaiting_decision"
+    assert view.withheld == ("alert_reason",)
+    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR, "supervisor1"), "checked", approve=True)
+    federation.settle(rounds=12)
+    got = ics2.casework.get(case.request_id)
+    assert got.row.state == "disclosed"
+    assert got.fields["schengen_id"] == ("DE1",)
+    assert "alert_reason" not in got.fields
+    assert _events(federation, "sis")[-2:] == [Event.CASE_OPEN, Event.CASE_OUTCOME]
+    assert _events(federation, "ics2")[-3:] == [Event.REVIEW, Event.CASE_OPEN, Event.RECEIPT]
+    for service in federation.services.values():
+        assert service.oversight.verify()["verified"] is True
+
+
+def test_a_refused_case_is_answered_not_disclosed_after_the_full_time(federation: Federation) -> None:
+    row = _match(federation)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
+    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    federation.settle()
+    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "no", approve=False)
+    federation.settle(rounds=20)
+    assert ics2.casework.get(case.request_id).row.state == "pending"
+    federation.clock.advance(72 * 3600)
+    federation.settle(rounds=12)
+    assert ics2.casework.get(case.request_id).row.state == "not_disclosed"
+
+
+def test_nothing_is_decided_twice(federation: Federation) -> None:
+    row = _match(federation)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
+    with pytest.raises(ConflictError):
+        ics2.review.decide(row.match_id, person("ics2"), "again", confirm=False)
+    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    with pytest.raises(ConflictError):
+        ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    federation.settle()
+    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
+    with pytest.raises(ConflictError):
+        sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR, "other"), "no", approve=False)
+
+
+def test_a_dismissal_persists_over_epochs_until_the_tokens_change(federation: Federation) -> None:
+    row = _match(federation)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    ics2.review.decide(row.match_id, person("ics2"), "not ours", confirm=False)
+    sis.registration.register([alert("DE2", OTHER)], "test")
+    federation.settle()
+    states = {m.payload["record_ref"]: m.state for m in ics2.review.list()}
+    assert states == {"M1": "dismissed", "M2": "new"}
+    sis.registration.register([alert("DE3", CONTAINER)], "test")
+    federation.settle()
+    assert sorted(m.state for m in ics2.review.list() if m.payload["record_ref"] == "M1") == ["dismissed", "new", "new"]
+
+
+def test_a_withdrawn_alert_takes_its_undecided_match_back(federation: Federation) -> None:
+    row = _match(federation)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    from connector_psi.domain.records import SourceSystem
+
+    assert sis.registration.withdraw(SourceSystem.SIS, "DE1", "recovered", "test")
+    federation.settle()
+    assert ics2.review.list() == []
+    assert ics2.review.get(row.match_id)[0].state == "gone"
+
+
+def test_a_hidden_alert_is_never_published(federation: Federation) -> None:
+    federation.services["sis"].registration.register([alert("DE1", CONTAINER, hidden=True)], "test")
+    federation.services["ics2"].registration.register([declaration("M1", CONTAINER)], "test")
+    federation.settle()
+    assert federation.services["ics2"].review.list() == []
+
+
+def test_a_revoked_peer_is_answered_nothing(federation: Federation) -> None:
+    _match(federation)
+    federation.services["sis"].revoke("ics2")
+    with pytest.raises(PurposeRefusedError):
+        federation.services["sis"].evaluation.evaluate(federation.queries[0])
+    with pytest.raises(PurposeRefusedError):
+        federation.services["sis"].publishing.get_manifest("ics2", "SIS-OBJ:ics2-sis")
+
+
+def test_the_same_query_again_gives_the_same_bytes_and_debits_nothing(federation: Federation) -> None:
+    _match(federation)
+    sis = federation.services["sis"]
+    query = federation.queries[-1]
+    before = sis.status()
+    first = sis.evaluation.evaluate(query)
+    assert sis.evaluation.evaluate(query) == first
+    assert sis.status() == before
