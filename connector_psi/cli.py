@@ -1,11 +1,13 @@
 """``connector-psi``: parse, wire, exit code.
 
-Decides: names and options of commands, what is printed, and which failure has which exit code. Everything else is done by the
+Decides: names and options of commands, what is printed, and which failure has which exit code. Everything else is done
+by the
 node, over its local port or in this process (``rpc.local``), with the rights of the certificate that is used.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, BinaryIO, NoReturn
 
 import structlog
 import typer
@@ -53,15 +55,20 @@ EXIT_CODES: Mapping[type[errors.ConnectorError], int] = {
     errors.StorageError: 6,
     errors.ConnectorError: 1,
 }
-"""0 done; 1 internal; 2 usage or configuration; 3 some records rejected, the rest kept; 4 refused; 5 verification failed; 6 unavailable."""
+"""0 done; 1 internal; 2 usage or configuration; 3 some records rejected, the rest kept; 4 refused; 5 verification
+failed; 6 unavailable."""
 REJECTED_SOME = 3
 VERIFICATION_FAILED = 5
 
-_EPILOG = "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 something rejected and the rest kept, 4 refused, 5 verification failed, 6 unavailable."
+_EPILOG = (
+    "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 something rejected and the rest kept, "
+    "4 refused, 5 verification failed, 6 unavailable."
+)
 
 app = typer.Typer(
     name="connector-psi",
-    help="Find out which containers, vehicles, vessels, documents, phones and companies another authority knows too, without showing records.",
+    help="Find out which containers, vehicles, vessels, documents, phones and companies another authority knows too, "
+    "without either side showing its records.",
     epilog=_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -196,14 +203,15 @@ def init(
             f"[bold]{directory}[/] is a node of authority [bold]{descriptor.authority}[/], for synthetic data only."
         )
         out.print(
-            f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, then `connector-psi serve {directory}`."
+            f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, "
+            f"then `connector-psi serve {directory}`."
         )
 
     _emit(value, as_json, text)
 
 
 @app.command()
-def serve(directory: NodeDir, as_json: AsJson = False) -> None:
+def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 - it prints JSON either way
     """Serve both ports, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
 
     Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
@@ -256,7 +264,7 @@ def ingest(
     format: Annotated[
         str | None,
         typer.Option(metavar="F", help=f"One of {', '.join(formats.FORMATS)}; by default told from the file."),
-    ] = None,  # noqa: A002
+    ] = None,
     schemas: Annotated[
         Path | None, typer.Option(metavar="XSDDIR", help="Validate messages against the XSDs in this folder too.")
     ] = None,
@@ -333,13 +341,11 @@ def _ingest_file(
         raise errors.ConfigError(f"{name}: {error.strerror}") from None
 
 
-def _opened(path: Path) -> Any:  # noqa: ANN401 - a binary file
+def _opened(path: Path) -> BinaryIO:
     if str(path) != "-":
         return path.open("rb")
-    import tempfile  # noqa: PLC0415 - only for standard input
-
     # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
-    spool = tempfile.SpooledTemporaryFile(max_size=1 << 40)
+    spool = io.BytesIO()
     while block := sys.stdin.buffer.read(1 << 20):
         spool.write(block)
     spool.seek(0)
@@ -560,10 +566,8 @@ def matches_list(
     as_json: AsJson = False,
 ) -> None:
     """List matches."""
-    values: list[dict[str, object]] = []
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        for message in _all_matches(client, state):
-            values.append(_match_json(message))
+        values = [_match_json(message) for message in _all_matches(client, state)]
     _emit(values, as_json, lambda: _matches_table("Matches", values))
 
 
@@ -847,7 +851,9 @@ def log_show(
 
 @log_app.command("verify")
 def log_verify(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = False) -> None:
-    """Verify the whole log: every leaf and body, the tree, the signed checkpoint, the guard against restored backups."""
+    """Verify the whole log: every leaf and body, the tree, the signed checkpoint, the guard against restored
+    backups.
+    """
     value: dict[str, Any]
     try:
         with open_local(directory, as_cert or Role.AUDITOR) as client:
@@ -875,7 +881,7 @@ def log_prove(
     as_json: AsJson = False,
 ) -> None:
     """Print a receipt (C2SP tlog-proof) that an entry is in the log."""
-    config, layout = load_config(directory)
+    _, layout = load_config(directory)
     with open_local(directory, as_cert or Role.AUDITOR) as client:
         note, vkey, size = _signed(client, layout.descriptor)
         if not 0 <= index < size:
@@ -883,7 +889,11 @@ def log_prove(
         answer = client.call(client.audit.GetInclusionProof, audit_pb2.GetInclusionProofRequest(index=index, size=size))
     proof = notes.encode_tlog_proof(index, list(answer.proof), note)
     value = {"index": index, "size": size, "leaf_hash": answer.leaf_hash.hex(), "vkey": vkey, "proof": proof.decode()}
-    _emit(value, as_json, lambda: sys.stdout.write(proof.decode()) and None)
+
+    def text() -> None:
+        sys.stdout.write(proof.decode())
+
+    _emit(value, as_json, text)
 
 
 def _signed(client: LocalClient, descriptor: Path) -> tuple[bytes, str, int]:

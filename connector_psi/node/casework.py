@@ -1,9 +1,11 @@
 """From a hit to a disclosure, at both sides.
 
-Querier: open a case, collect its outcome at the slots, verify, log, keep. Owner: take cases in, re-apply the match rule, let people decide,
+Querier: open a case, collect its outcome at the slots, verify, log, keep. Owner: take cases in, re-apply the match
+rule, let people decide,
 write one CASE_OUTCOME a case at its slot, serve.
 
-Two rules hold everything together. Every case gets the same answer (PENDING) and writes the same two leaves, whatever becomes of it;
+Two rules hold everything together. Every case gets the same answer (PENDING) and writes the same two leaves, whatever
+becomes of it;
 so the RPC only stores and logs, and ``advance_owned`` judges later, on the clock. And an envelope is served only from
 the store, after its leaf is durable and a signed checkpoint covers it.
 """
@@ -279,7 +281,8 @@ class Casework:
             now = node.now_ms()
             due = now + node.config.disclosure.not_disclosed_after_s * 1000
             row = CaseRow(
-                store.OWNER, peer, request.request_id, bound.code, request.epoch, OwnerCaseState.RECEIVED, now, due, now,
+                store.OWNER, peer, request.request_id, bound.code, request.epoch, OwnerCaseState.RECEIVED, now, due,
+                now,
                 None, None, payload,
             )  # fmt: skip
             store.put_case(node.store, tx, row)

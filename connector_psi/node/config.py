@@ -1,6 +1,8 @@
-"""``node.toml`` and ``policy.yaml`` of a node directory -> frozen configuration; where everything in the directory lies.
+"""``node.toml`` and ``policy.yaml`` of a node directory -> frozen configuration; where everything in the directory
+lies.
 
-Decides: names, defaults and bounds of every setting. A wrong key or value stops the node at start, with the file and the key named.
+Decides: names, defaults and bounds of every setting. A wrong key or value stops the node at start, with the file and
+the key named.
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ class Layout:
 
     @property
     def node_cert(self) -> Path:
-        """This node's certificate; its key lies beside it."""
+        """The node's certificate; its key lies beside it."""
         return self.root / "tls" / "node.crt"
 
     @property

@@ -1,6 +1,7 @@
 """``descriptor.json``: what an authority hands to a peer, so that the two can be connected.
 
-It holds no secret. Whoever adds it checks out of band that it comes from the authority it names; its signature shows only
+It holds no secret. Whoever adds it checks out of band that it comes from the authority it names; its signature shows
+only
 that it was not changed on the way.
 """
 

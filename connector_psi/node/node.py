@@ -1,7 +1,9 @@
 """An open node: its store, keys, log, policy and peers, wired together once.
 
-Decides: what exactly one process holds, how a use case writes its log entry in the transaction of what it does, when the
-node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation`` (owner), ``querying``
+Decides: what exactly one process holds, how a use case writes its log entry in the transaction of what it does, when
+the
+node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation`` (owner),
+``querying``
 (querier), ``casework`` (both), ``oversight`` (the log).
 """
 
@@ -121,7 +123,7 @@ class Node:
 
     @property
     def authority(self) -> str:
-        """This node's authority code."""
+        """The node's authority code."""
         return self.config.node.authority
 
     @property
@@ -220,7 +222,7 @@ class Node:
         event: Event,
         body: Mapping[str, Any],
         bound: Bound | None = None,
-        **fields: Any,
+        **fields: Any,  # noqa: ANN401 - LeafDraft checks them
     ) -> Appended:
         """Write an entry in the transaction of what it records.
 

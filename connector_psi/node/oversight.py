@@ -54,7 +54,9 @@ class Oversight:
             return node.log.prove_consistency(tx, old_size, new_size)
 
     def verify(self) -> dict[str, object]:
-        """Rehash the whole log and return what ``log verify --json`` prints; works in a node that stopped answering too."""
+        """Rehash the whole log and return what ``log verify --json`` prints; works in a node that stopped answering
+        too.
+        """
         with self._node.store.read() as tx:
             return self._node.log.verify(tx).to_json()
 

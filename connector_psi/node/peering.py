@@ -33,7 +33,8 @@ class Peering:
         """Add a peer from its ``descriptor.json`` and put every agreement in force that fits both.
 
         Raises:
-            ConfigError: The descriptor is malformed, is this node's own, belongs to another root, or one of the two nodes is synthetic
+            ConfigError: The descriptor is malformed, is this node's own, belongs to another root, or one of the
+                two nodes is synthetic
                 and the other is not.
         """
         node = self._node

@@ -1,6 +1,7 @@
 """What a node needs of a peer, as ports: ``rpc.client`` implements them over mTLS, the simulation in memory.
 
-Promises: every method raises ``RefusedError`` if the peer refuses, ``UnavailableError`` if it cannot be reached or asks to come
+Promises: every method raises ``RefusedError`` if the peer refuses, ``UnavailableError`` if it cannot be reached or
+asks to come
 back later, and ``ProtocolError`` if its answer makes no sense. What is returned has not been verified.
 """
 

@@ -1,6 +1,7 @@
 """The owner publishes: eligible records -> tokens -> PRF -> encoded set, signed and logged.
 
-Decides: when a set is due, what a manifest says, when an epoch ends. Leaves to others: the rows (``protocol.owner``), the files
+Decides: when a set is due, what a manifest says, when an epoch ends. Leaves to others: the rows (``protocol.owner``),
+the files
 (``encoding``), keys (``keyring``).
 """
 

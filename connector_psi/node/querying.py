@@ -1,7 +1,9 @@
 """The querier asks: take the newest set, send the tokens of changed records in batches, judge what opens.
 
-Decides: which records a round covers, what is logged before anything is sent, how a crash continues: open batches are sent again
-with identical bytes, and the cursor moves only when a round is complete. Leaves to others: the batch itself (``protocol.querier``), the
+Decides: which records a round covers, what is logged before anything is sent, how a crash continues: open batches are
+sent again
+with identical bytes, and the cursor moves only when a round is complete. Leaves to others: the batch itself
+(``protocol.querier``), the
 match rule (``policy``), transport (``ports``).
 """
 
@@ -20,7 +22,7 @@ from typing import Any
 from connector_psi import policy
 from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
-from connector_psi.audit.entries import Event, parse_leaf
+from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
 from connector_psi.encoding import manifest as manifests
@@ -37,6 +39,7 @@ from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, pla
 from connector_psi.storage import queried, records
 from connector_psi.storage.queried import BatchRow, TakenSet
 from connector_psi.storage.records import StoredRecord
+from connector_psi.storage.store import Tx
 
 CLOCK_SKEW_MS = 120_000
 
@@ -343,7 +346,7 @@ class Querying:
     # Judging
 
     def _judge(
-        self, bound: Bound, taken: TakenSet, stored: StoredRecord, found: Mapping[bytes, list[Opened]], tx: Any
+        self, bound: Bound, taken: TakenSet, stored: StoredRecord, found: Mapping[bytes, list[Opened]], tx: Tx
     ) -> int:
         """Group what a record's tokens opened by ticket and apply the match rule. Returns the number of weak groups."""
         node = self._node
@@ -364,7 +367,8 @@ class Querying:
                 weak += 1
         for (content, category), same in judged.items():
             for position, (ticket_id, group) in enumerate(same):
-                # Ticket ids change with the epoch. Records of the owner that show the same tokens cannot be told apart over epochs, so
+                # Ticket ids change with the epoch. Records of the owner that show the same tokens cannot be told apart
+                # over epochs, so
                 # their number is part of the identity: one more or less, and each is looked at again.
                 key = json.dumps([bound.code, stored.id, content.hex(), category, position, len(same)])
                 identity = node.store.mac(key.encode())
@@ -392,7 +396,7 @@ class Querying:
 
 def verify_leaf(
     proof: LeafProof, vkey: str, event: Event, agreement: str, *, manifest_hash: bytes | None = None, epoch: int
-) -> Any:
+) -> Leaf:
     """Check that a peer's log holds a leaf with these fields, and return the leaf.
 
     Raises:

@@ -1,6 +1,7 @@
 """Taking records in: from files through adapters, from systems through the local port.
 
-Decides: that every identifier is brought into its canonical form here once more, whoever sent it, and that what cannot be is kept out and
+Decides: that every identifier is brought into its canonical form here once more, whoever sent it, and that what cannot
+be is kept out and
 reported. One COLLECT entry a batch, one ALTER entry for what was amended or withdrawn.
 """
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from connector_psi import pki
 from connector_psi.audit.entries import Event
+from connector_psi.domain.records import Record
 from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
 from connector_psi.node.node import QUERIER, Node
-from connector_psi.domain.records import Record
 from connector_psi.storage import queried, records
 from connector_psi.storage.queried import MatchRow
 
@@ -49,7 +49,8 @@ class Review:
             confirm: True to confirm.
 
         Returns:
-            The match as it stands now. It is confirmed once as many different people confirmed it as the agreement asks for.
+            The match as it stands now. It is confirmed once as many different people confirmed it as the agreement
+            asks for.
 
         Raises:
             ApprovalMissingError: There is no reason.

@@ -1,6 +1,7 @@
 """A node at work: its use cases, and the loops that run them on the clock.
 
-Each loop does one thing and outlives its failures: what cannot be done now (a peer away, a disk full) is logged by its code and tried
+Each loop does one thing and outlives its failures: what cannot be done now (a peer away, a disk full) is logged by its
+code and tried
 again with growing pauses; what ends the node (``AuditError``) stops every use case.
 """
 
@@ -193,9 +194,9 @@ class Service:
                 failures += 1
                 if failures in {1, 10, 100}:
                     logger.warning("loop.failed", loop=name, code=error.code, detail=str(error), failures=failures)
-            except Exception as error:  # noqa: BLE001 - a loop must outlive a defect, whose text may hold values
+            except Exception as error:  # a loop must outlive a defect, whose text may hold values
                 failures += 1
-                logger.exception("loop.defect", loop=name, error=type(error).__name__, exc_info=False)
+                logger.error("loop.defect", loop=name, error=type(error).__name__)  # noqa: TRY400
             # Doubling from the fifth failure on, so that a peer that restarts is found again at once.
             self._stop.wait(min(pause_s * 2 ** max(0, failures - 5), MAX_PAUSE_S))
 

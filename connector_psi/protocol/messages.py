@@ -1,7 +1,8 @@
 """The bytes of the matching protocol: tokens, key labels, lookups, commitments, signature inputs.
 
 Decides: every encoding that both sides must agree on and that no protobuf message fixes. Leaves to others: the PRF
-(``oprf``), the set's files (``encoding``), who runs what when (``querier``, ``owner``). ``docs/protocol.md`` states the same
+(``oprf``), the set's files (``encoding``), who runs what when (``querier``, ``owner``). ``docs/protocol.md`` states
+the same
 bytes for people who write a client in another language; a test of that client keeps the two together.
 """
 
@@ -85,7 +86,8 @@ def batch_commitment(
 def source_commitment(salts: Sequence[bytes], digests: Sequence[bytes], tokens: Sequence[Sequence[bytes]]) -> bytes:
     """Return the Merkle root over the messages behind a batch, 32 bytes.
 
-    The i-th leaf is ``SHA-256(salt_i || SHA-256(raw message i) || lp(token) ...)``, hashed into an RFC 9162 tree, so that an auditor
+    The i-th leaf is ``SHA-256(salt_i || SHA-256(raw message i) || lp(token) ...)``, hashed into an RFC 9162 tree, so
+    that an auditor
     who has the messages can recompute it and nobody else can test a guess.
 
     Args:

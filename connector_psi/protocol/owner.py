@@ -1,6 +1,7 @@
 """The owner's side: checking and answering a query, and turning tokens into the rows of a set. No I/O.
 
-Not handled here: identity, capacity, logging (``node.evaluation``), files and manifests (``node.publishing``, ``encoding``).
+Not handled here: identity, capacity, logging (``node.evaluation``), files and manifests (``node.publishing``,
+``encoding``).
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class SetEncoder:
         self._k_ticket = k_ticket
         self._k_redeem = k_redeem
         self._random = random
-        # j of the next row of each token: no lookup repeats within an epoch. Keyed by the PRF output, never by the token.
+        # j of the next row of each token: no lookup repeats within an epoch. Keyed by the PRF output, never by the
+        # token.
         self._next_j: Counter[bytes] = Counter()
 
     def encode(self, items: Sequence[EncodeItem]) -> EncodedRows:

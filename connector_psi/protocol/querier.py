@@ -1,6 +1,7 @@
 """The querier's side of a batch, as a state machine without I/O.
 
-``Batch`` holds what must survive a crash: the seed and the tokens (they stand in the sealed body of the CONSULT leaf). From
+``Batch`` holds what must survive a crash: the seed and the tokens (they stand in the sealed body of the CONSULT leaf).
+From
 them ``prepare`` derives blinds, padding and order, always the same bytes; ``Prepared.finish`` checks the owner's proof
 and returns the PRF outputs. ``SetView.join`` then looks the outputs up.
 
@@ -136,11 +137,13 @@ class SetView:
     def join(self, outputs: Sequence[bytes]) -> list[Opened]:
         """Return every ticket that the PRF outputs open, in token order for each probe.
 
-        Each round probes one ``j`` for the tokens still running: the filter first, then the ticket file. A token stops at
+        Each round probes one ``j`` for the tokens still running: the filter first, then the ticket file. A token stops
+        at
         its first lookup that was never published; a false positive of the filter has no row and stops it too.
 
         Raises:
-            ProtocolError: A row does not open under the key that its lookup implies, or the owner published more than a million
+            ProtocolError: A row does not open under the key that its lookup implies, or the owner published more
+                than a million
                 rows for one token.
         """
         opened: list[Opened] = []

@@ -1,13 +1,14 @@
 """Calling: peers over the peer port (implements ``node.ports``), and this node's local port for the command line.
 
-A status becomes the exception class that the other side raised, as far as it tells; its text is never shown to anybody but the operator.
+A status becomes the exception class that the other side raised, as far as it tells; its text is never shown to anybody
+but the operator.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -168,7 +169,7 @@ class PeerConnector:
 
 
 class LocalClient:
-    """This node's local port, as one person or system.
+    """The node's local port, as one person or system.
 
     Args:
         address: HOST:PORT.
@@ -183,7 +184,7 @@ class LocalClient:
         self.node = registry_pb2_grpc.NodeServiceStub(self._channel)
         self.audit = audit_pb2_grpc.AuditServiceStub(self._channel)
 
-    def __enter__(self) -> LocalClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exc: object) -> None:

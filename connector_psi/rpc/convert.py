@@ -1,6 +1,7 @@
 """Protobuf messages <-> the node's own types; the only place that knows both.
 
-``parse_*`` takes messages from outside: a field that is not what it must be raises ``FormatError`` with the field's name.
+``parse_*`` takes messages from outside: a field that is not what it must be raises ``FormatError`` with the field's
+name.
 """
 
 from __future__ import annotations

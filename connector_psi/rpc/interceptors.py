@@ -1,9 +1,11 @@
 """What stands before every RPC: who may call it, how long it may take, and what a caller sees when it fails.
 
-Access is a table, denied by default: a method that is not in it is answered by nobody. Every kind of handler (unary, streaming
+Access is a table, denied by default: a method that is not in it is answered by nobody. Every kind of handler (unary,
+streaming
 either way) is wrapped, because an exception inside a gRPC handler reaches the peer verbatim otherwise.
 
-On the peer port a failure is a status and the constant text of its class. On the local port the agency's own people also get
+On the peer port a failure is a status and the constant text of its class. On the local port the agency's own people
+also get
 the error's text, which names places and never values.
 """
 
@@ -174,9 +176,9 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
             try:
                 response = behaviour(request, context)
                 self._note(method, "response", context, response)
-                return response
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
+            return response
 
         return call
 

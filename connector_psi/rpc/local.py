@@ -1,6 +1,7 @@
 """Reaching a node directory, whether or not it is being served.
 
-While ``serve`` runs, calls go to its local port. Otherwise the node is opened in this process and its local port served on a free
+While ``serve`` runs, calls go to its local port. Otherwise the node is opened in this process and its local port
+served on a free
 loopback port for as long as the call takes: the same authentication, the same roles, the same code.
 """
 
@@ -66,7 +67,8 @@ def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = F
 
     Args:
         directory: The node directory.
-        certificate: PEM of whoever calls, its key beside it; or a role, whose certificate is looked for in the directory.
+        certificate: PEM of whoever calls, its key beside it; or a role, whose certificate is looked for in the
+            directory.
         loops: Whether a node that is not being served has to work (publish, query) meanwhile.
 
     Raises:

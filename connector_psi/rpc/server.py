@@ -1,6 +1,7 @@
 """The two ports of a node: the peer port for other authorities, the local port for the agency's own people and systems.
 
-Decides: what is served where, limits, health. Both ports speak mutual TLS 1.3 and nothing else; there is no reflection and no channelz.
+Decides: what is served where, limits, health. Both ports speak mutual TLS 1.3 and nothing else; there is no reflection
+and no channelz.
 """
 
 from __future__ import annotations

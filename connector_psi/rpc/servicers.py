@@ -1,4 +1,6 @@
-"""The RPCs: about three lines each. Rules live in ``node``; who may call and what a failure looks like, in ``interceptors``."""
+"""The RPCs: about three lines each. Rules live in ``node``; who may call and what a failure looks like, in
+``interceptors``.
+"""
 
 from __future__ import annotations
 

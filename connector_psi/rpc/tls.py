@@ -1,8 +1,11 @@
 """Mutual TLS for both ports, and nothing below TLS 1.3.
 
-gRPC's Python API cannot set a minimum version. The only TLS 1.2 suite that this process offers needs a pre-shared key that
-neither side has, so a TLS 1.2 handshake has nothing to agree on and fails, while TLS 1.3, whose suites this setting does not govern,
-works; the gate before every RPC checks the version once more. The variable is read when gRPC is first used, so this module is imported first.
+gRPC's Python API cannot set a minimum version. The only TLS 1.2 suite that this process offers needs a pre-shared key
+that
+neither side has, so a TLS 1.2 handshake has nothing to agree on and fails, while TLS 1.3, whose suites this setting
+does not govern,
+works; the gate before every RPC checks the version once more. The variable is read when gRPC is first used, so this
+module is imported first.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A recording of the peer port's messages before encryption, for synthetic federations only.
 
-It shows what a peer sees, so that a demonstration or a test can search it for what must not be there. A node with real data refuses to start
+It shows what a peer sees, so that a demonstration or a test can search it for what must not be there. A node with real
+data refuses to start
 with a transcript configured.
 """
 

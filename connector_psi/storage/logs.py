@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 
 from connector_psi.audit.bodies import SealedBody
-from connector_psi.errors import StorageError
+from connector_psi.errors import ProofInvalidError
 from connector_psi.storage.schema import log_bodies, log_checkpoints, log_leaves, log_nodes
 from connector_psi.storage.store import Tx
 
@@ -26,7 +26,7 @@ class SqlLogBackend:
             sa.select(log_nodes.c.hash).where(log_nodes.c.level == level, log_nodes.c.idx == index)
         ).scalar()
         if found is None:
-            raise StorageError(f"log: node {level}/{index} is missing")
+            raise ProofInvalidError(f"log: node {level}/{index} is missing")
         return bytes(found)
 
     def append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -59,7 +58,7 @@ def begin_epoch(tx: Tx, agreement: str, epoch: int, wrapped_seed: bytes, wrapped
     )
 
 
-def publish_epoch(tx: Tx, agreement: str, epoch: int, now_ms: int, **values: Any) -> None:
+def publish_epoch(tx: Tx, agreement: str, epoch: int, now_ms: int, **values: object) -> None:
     """Make an epoch the newest of its agreement; the one before is superseded."""
     tx.execute(
         sa.update(epochs)
@@ -160,8 +159,7 @@ def get_proof(tx: Tx, peer: str, request_id: bytes) -> bytes | None:
 def debit(tx: Tx, agreement: str, token_class: int, day: str, amount: int, per_day: int, per_year: int) -> None:
     """Debit capacity, durably with the transaction.
 
-    Args:
-        day: ISO date; the year's use is the sum over its days.
+    Use is counted a day; a year's use is the sum over its days.
 
     Raises:
         CapacityExceededError: The day's or the year's capacity would be passed; nothing is debited.

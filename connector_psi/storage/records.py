@@ -1,7 +1,7 @@
 """Records as they are stored: registered once by source reference, amended, withdrawn, found again.
 
-``change_seq`` rises with every registration and amendment; whoever follows the records (a querier's cursor, an owner's publisher)
-follows it. A record's content is compared by a keyed hash, so that a re-run of a file changes nothing.
+``change_seq`` rises with every registration and amendment; whoever follows the records (a querier's cursor, an owner's
+publisher) follows it. A record's content is compared by a keyed hash, so that a re-run of a file changes nothing.
 """
 
 from __future__ import annotations

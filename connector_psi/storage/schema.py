@@ -1,7 +1,8 @@
 """The tables of a node, and the version of their shape.
 
 Payload columns named ``sealed`` hold AES-256-GCM blobs under the node key: whoever reads the file learns
-which rows exist and in what state, and no identifier, name or justification. ``ref_index`` columns hold keyed hashes, so that a
+which rows exist and in what state, and no identifier, name or justification. ``ref_index`` columns hold keyed hashes,
+so that a
 row can be found without its reference standing there in clear.
 """
 

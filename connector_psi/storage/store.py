@@ -1,7 +1,8 @@
 """The database of a node: one engine, one writer at a time, every commit on the disk before it is acknowledged.
 
-Decides: pragmas, transactions, how payloads are sealed, which process may open a node's store. SQLite (WAL, ``synchronous=FULL``)
-by default. Leaves to others: what is stored (``storage.records``, ``storage.matching``, ``storage.cases``, ``storage.logs``).
+Decides: pragmas, transactions, how payloads are sealed, which process may open a node's store. SQLite (WAL,
+``synchronous=FULL``) by default. Leaves to others: what is stored (``storage.records``, ``storage.matching``, ``storage.cases``,
+``storage.logs``).
 """
 
 from __future__ import annotations
@@ -123,7 +124,9 @@ class Store:
         return self.mac(json.dumps(parts, ensure_ascii=False).encode())
 
     def mac(self, data: bytes) -> bytes:
-        """Return HMAC-SHA256 of ``data`` under the node's index key: nothing about an identifier is hashed without a key."""
+        """Return HMAC-SHA256 of ``data`` under the node's index key: nothing about an identifier is hashed without
+        a key.
+        """
         return hmac.new(self._index_key, data, hashlib.sha256).digest()
 
     def seal(self, table: str, value: Mapping[str, Any]) -> bytes:
@@ -157,7 +160,7 @@ def _stripped(error: DBAPIError) -> Exception:
     return RuntimeError(type(error.orig).__name__)
 
 
-def _sqlite_pragmas(connection: Any, _record: object) -> None:
+def _sqlite_pragmas(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own
     # Transactions are begun by us (see _sqlite_begin), not by the driver.
     connection.isolation_level = None
     cursor = connection.cursor()
