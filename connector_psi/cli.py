@@ -261,7 +261,7 @@ def ingest(
         list[Path],
         typer.Argument(metavar="FILE...", help="Messages or alerts; - reads standard input.", show_default=False),
     ],
-    format: Annotated[
+    format: Annotated[  # noqa: A002 - the option's name
         str | None,
         typer.Option(metavar="F", help=f"One of {', '.join(formats.FORMATS)}; by default told from the file."),
     ] = None,
@@ -373,8 +373,12 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Encode and publish a new set now, without waiting for the clock."""
-    with open_local(directory, Role.SYSTEM) as client:
-        answer = client.call(client.node.Publish, registry_pb2.PublishRequest(agreement=agreement or ""))
+    request = registry_pb2.PublishRequest(agreement=agreement or "")
+    with open_local(directory, Role.SYSTEM) as client, _progress(as_json) as bar:
+        task = bar.add_task("tokens", total=None)
+        while (answer := client.call(client.node.Publish, request)).job:
+            bar.update(task, completed=answer.tokens)
+            request = registry_pb2.PublishRequest(job=answer.job)
     value = [
         {
             "agreement": p.agreement,
@@ -574,10 +578,10 @@ def matches_list(
 def _all_matches(client: LocalClient, state: str) -> Iterator[registry_pb2.Match]:
     after = 0
     while True:
-        request = registry_pb2.ListMatchesRequest(state=state, after=after, limit=1000)
+        request = registry_pb2.ListMatchesRequest(state=state, after=after)
         page = client.call(client.registry.ListMatches, request).matches
         yield from page
-        if len(page) < 1000:
+        if not page:
             return
         after = page[-1].resume_token
 
@@ -660,7 +664,7 @@ def matches_dismiss(
 # Cases
 
 
-def _case_json(c: registry_pb2.Case) -> dict[str, Any]:
+def _case_summary(c: registry_pb2.Case) -> dict[str, Any]:
     return {
         "case_id": c.case_id,
         "side": c.side,
@@ -678,6 +682,12 @@ def _case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "people_needed": c.people_needed,
         "people_approved": c.people_approved,
         "claimed_types": list(c.claimed_types),
+    }
+
+
+def _case_json(c: registry_pb2.Case) -> dict[str, Any]:
+    return {
+        **_case_summary(c),
         "fields": {name: list(values.values) for name, values in c.fields.items()},
         "withheld_fields": list(c.withheld_fields),
         "handling": list(c.handling),
@@ -753,9 +763,14 @@ def cases_list(
     as_json: AsJson = False,
 ) -> None:
     """List the cases that this node opened and those that peers opened here."""
+    values: list[dict[str, Any]] = []
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        answer = client.call(client.registry.ListCases, registry_pb2.ListCasesRequest(state=state))
-    values = [_case_json(c) for c in answer.cases]
+        while True:
+            request = registry_pb2.ListCasesRequest(state=state, offset=len(values))
+            page = client.call(client.registry.ListCases, request).cases
+            values += [_case_summary(c) for c in page]
+            if not page:
+                break
     _emit(
         values,
         as_json,
@@ -1071,6 +1086,10 @@ def _root(
 
 def main() -> NoReturn:
     """Run a command and exit with its code."""
+    # The PRF is many C calls of 50 us that let go of the interpreter. At Python's default of 5 ms each of them would
+    # wait
+    # that long to get it back while another thread works.
+    sys.setswitchinterval(1e-4)
     try:
         app(standalone_mode=True)
     except errors.ConnectorError as error:

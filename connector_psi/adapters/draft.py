@@ -203,6 +203,6 @@ def merge(drafts: Iterable[Draft]) -> Draft:
     return whole
 
 
-def frozen_fields(draft: Draft) -> Mapping[Field, tuple[str, ...]]:
-    """Return the fields of a draft as a record holds them."""
-    return MappingProxyType({field: tuple(values) for field, values in draft.fields.items()})
+def filled(fields: Mapping[Field, Iterable[str]]) -> Mapping[Field, tuple[str, ...]]:
+    """Return fields as a record holds them: frozen, and without those that have no value."""
+    return MappingProxyType({field: tuple(values) for field, values in fields.items() if values})

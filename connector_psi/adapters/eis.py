@@ -22,7 +22,7 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from connector_psi.adapters.draft import Draft, Key, frozen_fields
+from connector_psi.adapters.draft import Draft, Key, filled
 from connector_psi.adapters.lines import (
     Column,
     Country,
@@ -208,28 +208,28 @@ def _entry(entry: EisLine, line: Line, file: str) -> Iterator[Record | Issue]:
         yield from rejecting(draft.issues)
         return
     yield from draft.issues
-    # Annex II.A, point 2(f) for documents, 3(b) for everything else that was used, legal persons included.
-    holder = Field.DOCUMENTS if entity.type == "document" else Field.MEANS_USED
-    for identifier in found:
-        draft.note(holder, f"{identifier.type} {identifier.value}")
-    draft.note(Field.OBJECT_TYPE, entity.type)
-    if entity.type == "company":
-        draft.note(Field.NAMES, entity.name or "")
-        draft.note(Field.RESIDENCE, entity.country or "")
-    draft.note(Field.SUBJECT_CLASS, entry.subject_class)
-    draft.note(Field.PROVIDER, entry.provider)
-    for handling_code in entry.handling_codes or DEFAULT_HANDLING_CODES:
-        draft.note(Field.HANDLING_CODES, handling_code)
-    draft.note(Field.EVALUATION_CODE, entry.evaluation_code)
-    for reference in entry.case_references:
-        draft.note(Field.CASE_REFERENCES, reference)
-    draft.note(Field.OFFENCE, entry.offence or "")
+    is_company = entity.type == "company"
+    fields = {
+        # Annex II.A, point 2(f) for documents, 3(b) for everything else that was used, legal persons included.
+        Field.DOCUMENTS if entity.type == "document" else Field.MEANS_USED: tuple(
+            f"{identifier.type} {identifier.value}" for identifier in found
+        ),
+        Field.OBJECT_TYPE: (entity.type,),
+        Field.NAMES: (entity.name,) if is_company and entity.name else (),
+        Field.RESIDENCE: (entity.country,) if is_company and entity.country else (),
+        Field.SUBJECT_CLASS: (entry.subject_class,),
+        Field.PROVIDER: (entry.provider,),
+        Field.HANDLING_CODES: tuple(dict.fromkeys(entry.handling_codes or DEFAULT_HANDLING_CODES)),
+        Field.EVALUATION_CODE: (entry.evaluation_code,),
+        Field.CASE_REFERENCES: tuple(dict.fromkeys(entry.case_references)),
+        Field.OFFENCE: (entry.offence,) if entry.offence else (),
+    }
     yield Record(
         source=SourceSystem.EIS,
         source_ref=entry.eis_ref,
         category=f"eis.{entity.type}",
         identifiers=tuple(found),
-        fields=frozen_fields(draft),
+        fields=filled(fields),
         message_digest=line.digest,
         valid_until=entry.valid_until,
     )

@@ -32,7 +32,7 @@ from typing import BinaryIO
 
 from lxml import etree
 
-from connector_psi.adapters.draft import MAX_IDENTIFIERS, MAX_ISSUES, Draft, frozen_fields, merge
+from connector_psi.adapters.draft import MAX_IDENTIFIERS, MAX_ISSUES, Draft, filled, merge
 from connector_psi.adapters.ics2_paths import (
     COMMUNICATION_TYPES,
     ENS,
@@ -562,7 +562,7 @@ class _Finisher:
             source_ref=mrn + reference,
             category=CATEGORY,
             identifiers=tuple(whole.identifiers.values()),
-            fields=frozen_fields(whole),
+            fields=filled(whole.fields),
             message_digest=self._digest,
             incomplete=self._message.xml.cut is not None,
         )

@@ -213,11 +213,10 @@ class UnknownKeys:
         self._objects = tuple(_objects(model, ()))
         self._reported: set[str] = set()
 
-    def in_line(self, line: Line) -> Iterator[Issue]:
-        """Yield what is new in this line."""
-        if line.columns is not None:
-            return
-        for keys, known in self._objects:
+    def in_line(self, line: Line) -> list[Issue]:
+        """Return what is new in this line."""
+        issues: list[Issue] = []
+        for keys, known in self._objects if line.columns is None else ():
             found: Any = line.document
             for key in keys:
                 found = found.get(key) if isinstance(found, dict) else None
@@ -225,7 +224,8 @@ class UnknownKeys:
                 place = line.place(*keys, "*")
                 if place not in self._reported:
                     self._reported.add(place)
-                    yield Issue(self._file, line.number, place, "json.unknown_key", rejects_record=False)
+                    issues.append(Issue(self._file, line.number, place, "json.unknown_key", rejects_record=False))
+        return issues
 
 
 def _objects(model: type[BaseModel], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], frozenset[str]]]:

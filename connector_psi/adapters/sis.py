@@ -24,7 +24,7 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints
 
-from connector_psi.adapters.draft import Draft, Key, frozen_fields
+from connector_psi.adapters.draft import Draft, Key, filled
 from connector_psi.adapters.lines import (
     Column,
     Country,
@@ -266,24 +266,24 @@ def _alert(alert: SisAlert, line: Line, file: str) -> Iterator[Record | Issue]:
         yield from rejecting(draft.issues)
         return
     yield from draft.issues
-    for identifier in found:
-        draft.note(Field.OBJECT_IDENTIFIERS, f"{identifier.type} {identifier.value}")
-    draft.note(Field.OBJECT_TYPE, alert.object.type)
-    draft.note(Field.ACTION, alert.action)
-    draft.note(Field.SCHENGEN_ID, alert.schengen_id)
-    draft.note(Field.ISSUING_STATE, alert.issuing_state)
-    draft.note(Field.SIRENE_CONTACT, alert.sirene_contact)
-    draft.note(Field.ALERT_REASON, alert.reason or "")
-    draft.note(Field.OFFENCE, alert.offence or "")
-    for warning in alert.warnings:
-        draft.note(Field.WARNINGS, warning)
+    fields = {
+        Field.OBJECT_IDENTIFIERS: tuple(f"{identifier.type} {identifier.value}" for identifier in found),
+        Field.OBJECT_TYPE: (alert.object.type,),
+        Field.ACTION: (alert.action,),
+        Field.SCHENGEN_ID: (alert.schengen_id,),
+        Field.ISSUING_STATE: (alert.issuing_state,),
+        Field.SIRENE_CONTACT: (alert.sirene_contact,),
+        Field.ALERT_REASON: (alert.reason,) if alert.reason else (),
+        Field.OFFENCE: (alert.offence,) if alert.offence else (),
+        Field.WARNINGS: tuple(dict.fromkeys(alert.warnings)),
+    }
     yield Record(
         source=SourceSystem.SIS,
         source_ref=alert.schengen_id,
         # Article 36 alerts are one category: what is done upon a hit does not depend on the type of object.
         category="sis.36" if alert.article.startswith("36") else f"sis.38.{kind.category}",
         identifiers=tuple(found),
-        fields=frozen_fields(draft),
+        fields=filled(fields),
         message_digest=line.digest,
         hidden=alert.hidden,
         valid_until=alert.valid_until,

@@ -62,7 +62,6 @@ _PHONES = (
     ("GB", "+44 20 7946 0", 3),
     ("SE", "+46 8 465 004 ", 2),
 )
-_COUNTRY_CODES = {"DE": "+49 ", "FR": "+33 ", "GB": "+44 ", "SE": "+46 "}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +179,14 @@ class Numbers:
 
         def draw() -> Number:
             country, prefix, digits = self._random.choice(_PHONES)
-            return made(
-                IdentifierType.PHONE, prefix + f"{self._random.randrange(10**digits):0{digits}d}", country
-            )
+            return made(IdentifierType.PHONE, prefix + f"{self._random.randrange(10**digits):0{digits}d}", country)
 
         return self._new(draw)
 
     def email(self, who: str) -> Number:
         """An address below a domain named after somebody."""
         mailbox = self._random.choice(("office", "import", "ops", "sales", "dispo", "info"))
-        return self._new(
-            lambda: made(IdentifierType.EMAIL, f"{mailbox}@{who}-{self._random.randrange(1000, 9999)}.example")
-        )
+        return self._new(lambda: made(IdentifierType.EMAIL, f"{mailbox}@{who}-{self._filled('DDDD')}.example"))
 
     def rewritten(self, number: Number) -> Number:
         """Return the same number as another hand writes it."""
@@ -203,8 +198,8 @@ class Numbers:
             case IdentifierType.PLATE:
                 written = self._random.choice((written.replace("-", " "), written.replace(" ", "-"), written))
             case IdentifierType.PHONE:
-                national = "0" + written.removeprefix(_COUNTRY_CODES[number.country])
-                written = self._random.choice((written.replace(" ", ""), national.replace(" ", "-"), written))
+                plain = written.replace(" ", "")
+                written = self._random.choice((plain, "00" + plain[1:], written.replace(" ", "-"), written))
             case IdentifierType.EMAIL:
                 written = self._random.choice((written.upper(), written.capitalize(), written))
             case IdentifierType.IMO:
@@ -215,18 +210,37 @@ class Numbers:
         assert again.value == number.value, "another writing is the same number"
         return again
 
-    def one_off(self, number: Number) -> Number:
-        """Return the number with one digit changed; its canonical form is empty where the check digit fails."""
+    def one_off(self, number: Number, *, valid: bool) -> Number:
+        """Return the number with one digit changed.
+
+        Args:
+            number: What is misread.
+            valid: Whether the result has a canonical form, or one whose check digit fails.
+        """
         text = number.written
-        places = [place for place, char in enumerate(text) if char in _DIGITS]
-        place = places[len(places) // 2]
-        for digit in _DIGITS:
-            changed = text[:place] + digit + text[place + 1 :]
-            bare = _bare(changed)
-            if digit != text[place] and bare not in self._used:
-                self._used.add(bare)
-                return _written(number.type, changed, number.country, number.document_type)
-        raise AssertionError("every neighbour of a number is in use")
+        for place in reversed([place for place, char in enumerate(text) if char in _DIGITS]):
+            for digit in _DIGITS:
+                changed = _written(
+                    number.type, text[:place] + digit + text[place + 1 :], number.country, number.document_type
+                )
+                forms = {_bare(changed.written), _bare(changed.value)} - {""}
+                if digit != text[place] and bool(changed.value) is valid and not forms & self._used:
+                    self._used |= forms
+                    return changed
+        raise AssertionError("every neighbour of the number is in use")
+
+    def next_box(self, number: Number) -> Number:
+        """Return another box: one digit of the serial number differs, and the check digit with it."""
+        v = number.value
+
+        def draw() -> Number:
+            place = self._random.randrange(4, 10)
+            serial = v[:place] + self._random.choice(_DIGITS) + v[place + 1 : 10]
+            return Number(
+                IdentifierType.CONTAINER, "", normalise(IdentifierType.CONTAINER, serial, complete_check_digit=True)
+            )
+
+        return self._new(draw)
 
     def _filled(self, layout: str) -> str:
         choices = {"L": _LETTERS, "D": _DIGITS}

@@ -12,6 +12,7 @@ the store, after its leaf is durable and a signed checkpoint covers it.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,6 +47,7 @@ from connector_psi.storage.store import Tx
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
 MAX_CODES = 4096
+PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +274,11 @@ class Casework:
             "signature": request.signature.hex(),
             "approvals": [],
         }
+        request_mac = node.store.mac(request.signature)
         with node.store.write() as tx:
-            known = store.get_case(node.store, tx, store.OWNER, peer, request.request_id)
+            known = store.get_head(tx, peer, request.request_id)
             if known is not None:
-                if known.payload["signature"] != payload["signature"]:
+                if not hmac.compare_digest(known.request_mac, request_mac):
                     raise ConflictError("a case id was used for another case")
                 return
             now = node.now_ms()
@@ -285,7 +288,7 @@ class Casework:
                 now,
                 None, None, payload,
             )  # fmt: skip
-            store.put_case(node.store, tx, row)
+            store.put_case(node.store, tx, row, request_mac)
             node.append(
                 tx,
                 Event.CASE_OPEN,
@@ -311,12 +314,18 @@ class Casework:
         node = self._node
         node.bound(code, OWNER, peer)
         with node.store.read() as tx:
-            row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
-        if row is None or row.agreement != code:
+            head = store.get_head(tx, peer, request_id)
+        if head is None or head.agreement != code:
             raise PurposeRefusedError("no such case")
-        if row.state != OwnerCaseState.RELEASED or node.now_ms() < row.payload["served_ms"]:
+        # The row itself stays closed until it is served: opening it takes longer once there is an outcome in it.
+        if head.state != OwnerCaseState.RELEASED or node.now_ms() < head.due_ms:
             return None
+        with node.store.read() as tx:
+            row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
+        assert row is not None
         assert row.leaf_index is not None
+        if node.now_ms() < row.payload["served_ms"]:
+            return None
         try:
             proof = node.leaf_proof(row.leaf_index)
         except UnavailableError:
@@ -537,6 +546,7 @@ class Casework:
             replace(
                 row,
                 state=OwnerCaseState.RELEASED,
+                due_ms=payload["served_ms"],
                 next_ms=NEVER_MS,
                 leaf_index=entry.index,
                 payload=payload,
@@ -553,13 +563,23 @@ class Casework:
 
     # Reading
 
-    def list(self, states: tuple[str, ...] = (), limit: int = 1000) -> list[CaseView]:
-        """Return the cases of both sides, oldest first; those whose owner gives no notice are not shown there."""
+    def list(self, states: tuple[str, ...] = (), limit: int = 0, offset: int = 0) -> list[CaseView]:
+        """Return cases of both sides, oldest first, without their fields, at most 100.
+
+        Cases under an agreement without notice are not shown at their owner.
+        """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            rows = store.list_cases(node.store, tx, states=states, limit=min(limit or 1000, 1000))
-            return [self._view(tx, row) for row in rows if not self._silent(row)]
+            rows = store.list_cases(
+                node.store,
+                tx,
+                states=states,
+                hidden=[b.code for b in node.agreements(OWNER) if b.agreement.owner_notice is policy.OwnerNotice.NONE],
+                limit=min(limit or PAGE, PAGE),
+                offset=offset,
+            )
+            return [replace(self._view(tx, row), fields={}, withheld=()) for row in rows]
 
     def get(self, request_id: bytes) -> CaseView:
         """Return one case.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from connector_psi.protocol import messages
 from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_keys
 from connector_psi.storage import owned, records
 from connector_psi.storage.owned import EpochRow
+from connector_psi.storage.records import StoredRecord
 
 READ_BYTES = 512 * 1024
 _FILES = {FILTER: "filter.sealed", TICKETS: "tickets.sealed"}
@@ -60,15 +61,16 @@ class Publishing:
         self._node = node
         # One set of an agreement is built at a time; building holds no database lock.
         self._building = threading.Lock()
+        self.encoded = 0
+        """Tokens of the set being built, encoded so far; for progress."""
 
     # Building
 
-    def publish(self, code: str, progress: Callable[[int], None] | None = None) -> Published:
+    def publish(self, code: str) -> Published:
         """Build and publish a new epoch of an agreement.
 
         Args:
             code: Of an agreement that this node owns.
-            progress: Called with the number of tokens encoded so far.
 
         Raises:
             PurposeRefusedError: The agreement is not this node's, or may not run.
@@ -76,9 +78,9 @@ class Publishing:
         Cost: one PRF evaluation and one sealed row a token, one hash round a row of the size class.
         """
         with self._building:
-            return self._publish(self._node.bound(code, OWNER), progress)
+            return self._publish(self._node.bound(code, OWNER))
 
-    def _publish(self, bound: Bound, progress: Callable[[int], None] | None) -> Published:
+    def _publish(self, bound: Bound) -> Published:
         node, code = self._node, bound.code
         snapshot = node.clock.now().replace(microsecond=0)
         with node.store.write() as tx:
@@ -97,22 +99,12 @@ class Publishing:
         with node.store.read() as tx:
             change_seq = records.max_change_seq(tx)
             lookups, rows, count = bytearray(), bytearray(), 0
-            for chunk in records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot)):
-                encoded = encoder.encode(
-                    [
-                        EncodeItem(
-                            r.id,
-                            policy.category_number(bound.agreement, r.record.category),
-                            tuple(record_tokens(bound.agreement, r.record)),
-                        )
-                        for r in chunk
-                    ]
-                )
+            chunks = records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot))
+            for encoded in encoder.encode(_items(bound.agreement, chunk) for chunk in chunks):
                 lookups += encoded.lookups
                 rows += encoded.rows
                 count += encoded.count
-                if progress is not None:
-                    progress(count)
+                self.encoded = count
         size = tickets.padded_size(count)
         dummies = tickets.dummy_rows(size - count, node.random)
         lookups += b"".join(dummies[i : i + 16] for i in range(0, len(dummies), tickets.ROW_BYTES))
@@ -299,6 +291,15 @@ class Publishing:
                 raise PurposeRefusedError("no such offset")
             for start in range(offset, sealed.size_bytes, READ_BYTES):
                 yield sealed.read(start, min(READ_BYTES, sealed.size_bytes - start))
+
+
+def _items(agreement: policy.Agreement, chunk: Sequence[StoredRecord]) -> list[EncodeItem]:
+    return [
+        EncodeItem(
+            r.id, policy.category_number(agreement, r.record.category), tuple(record_tokens(agreement, r.record))
+        )
+        for r in chunk
+    ]
 
 
 def _entry(path: Path) -> manifests.FileEntry:

@@ -11,6 +11,7 @@ from connector_psi.storage import queried, records
 from connector_psi.storage.queried import MatchRow
 
 MAX_REASON = 4000
+PAGE = 200
 
 
 class Review:
@@ -19,11 +20,11 @@ class Review:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def list(self, *, state: str = "", after: int = 0, limit: int = 1000) -> list[MatchRow]:
-        """Return matches in the order they were found; those taken back only by asking for state ``gone``."""
+    def list(self, *, state: str = "", after: int = 0, limit: int = 0) -> list[MatchRow]:
+        """Return matches in the order they were found, at most 200; those taken back only under ``gone``."""
         self._node.check_alive()
         with self._node.store.read() as tx:
-            return queried.list_matches(self._node.store, tx, state=state, after=after, limit=min(limit or 1000, 1000))
+            return queried.list_matches(self._node.store, tx, state=state, after=after, limit=min(limit or PAGE, PAGE))
 
     def get(self, match_id: str) -> tuple[MatchRow, Record | None]:
         """Return a match and this node's own record beside it.

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from connector_psi.domain.clock import Clock, RandomSource
-from connector_psi.errors import AuditError, ConnectorError, UnavailableError
+from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError, UnavailableError
 from connector_psi.node.casework import Casework
 from connector_psi.node.evaluation import Evaluation
 from connector_psi.node.node import OWNER, QUERIER, Node
@@ -71,6 +73,9 @@ class Service:
         self.review = Review(self.node)
         self.casework = Casework(self.node, self.connector)
         self.oversight = Oversight(self.node)
+        self._jobs: dict[int, Future[list[Published]]] = {}
+        self._jobs_lock = threading.Lock()
+        self._job_pool = ThreadPoolExecutor(1, thread_name_prefix="publish")
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -93,6 +98,37 @@ class Service:
         published = [self.publishing.publish(code) for code in codes or self.publishing.runnable()]
         self.node.checkpoint()
         return published
+
+    def publish_job(self, codes: Sequence[str], job: int, wait_s: float) -> tuple[int, list[Published]]:
+        """Publish in the background, and wait for it for a while.
+
+        Args:
+            codes: As for ``publish``; only read when a job begins.
+            job: Of an earlier answer, 0 to begin.
+            wait_s: How long to wait for it now.
+
+        Returns:
+            ``(job, [])`` while it runs, ``(0, published)`` once it is done.
+
+        Raises:
+            PurposeRefusedError: There is no such job, or the agreement is not this node's.
+        """
+        with self._jobs_lock:
+            if not job:
+                job = max(self._jobs, default=0) + 1
+                self._jobs[job] = self._job_pool.submit(self.publish, codes)
+            running = self._jobs.get(job)
+        if running is None:
+            raise PurposeRefusedError("no such job")
+        try:
+            published = running.result(wait_s)
+        except FutureTimeoutError:
+            return job, []
+        finally:
+            if running.done():
+                with self._jobs_lock:
+                    self._jobs.pop(job, None)
+        return 0, published
 
     # One turn of each loop, which tests and the simulation call themselves
 
@@ -194,8 +230,9 @@ class Service:
                 failures += 1
                 if failures in {1, 10, 100}:
                     logger.warning("loop.failed", loop=name, code=error.code, detail=str(error), failures=failures)
-            except Exception as error:  # a loop must outlive a defect, whose text may hold values
+            except Exception as error:  # noqa: BLE001 - a loop must outlive a defect
                 failures += 1
+                # The type alone: the text may hold a value.
                 logger.error("loop.defect", loop=name, error=type(error).__name__)  # noqa: TRY400
             # Doubling from the fifth failure on, so that a peer that restarts is found again at once.
             self._stop.wait(min(pause_s * 2 ** max(0, failures - 5), MAX_PAUSE_S))
@@ -205,5 +242,6 @@ class Service:
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=30)
+        self._job_pool.shutdown()
         self.querying.close()
         self.node.close()

@@ -14,7 +14,6 @@ import grpc
 from connector_psi import pki
 from connector_psi.domain.records import Record
 from connector_psi.errors import FormatError, PurposeRefusedError, RefusedError
-from connector_psi.node.casework import CaseView
 from connector_psi.node.peering import PeerView
 from connector_psi.node.registration import REJECTED, Result
 from connector_psi.node.service import Service
@@ -35,6 +34,7 @@ from connector_psi.storage.cases import CaseRow
 Context = grpc.ServicerContext
 MAX_RECORDS = 1000
 WATCH_POLL_S = 0.5
+PUBLISH_WAIT_S = 10.0
 
 
 def _peer(context: Context) -> str:
@@ -273,7 +273,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListCases(self, request: registry_pb2.ListCasesRequest, context: Context) -> registry_pb2.ListCasesResponse:
         """Cases of both sides."""
         states = (request.state,) if request.state else ()
-        views = self._service.casework.list(states, request.limit)
+        views = self._service.casework.list(states, request.limit, request.offset)
         return registry_pb2.ListCasesResponse(cases=[convert.case_message(view) for view in views])
 
     def GetCase(self, request: registry_pb2.GetCaseRequest, context: Context) -> registry_pb2.GetCaseResponse:
@@ -292,7 +292,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListDisclosuresRequest, context: Context
     ) -> registry_pb2.ListDisclosuresResponse:
         """What was disclosed to this node."""
-        views: list[CaseView] = self._service.casework.list(("disclosed",), request.limit)
+        views = self._service.casework.list(("disclosed",), request.limit, request.offset)
         return registry_pb2.ListDisclosuresResponse(disclosures=[convert.case_message(view) for view in views])
 
     def _case(self, row: CaseRow) -> registry_pb2.Case:
@@ -311,8 +311,11 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
 
     def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
         """Publish new sets now."""
-        done = self._service.publish([request.agreement] if request.agreement else [])
+        codes = [request.agreement] if request.agreement else []
+        job, done = self._service.publish_job(codes, request.job, PUBLISH_WAIT_S)
         return registry_pb2.PublishResponse(
+            job=job,
+            tokens=self._service.publishing.encoded,
             published=[
                 registry_pb2.Published(
                     agreement=p.agreement,
@@ -322,7 +325,7 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
                     manifest_hash=p.manifest_hash,
                 )
                 for p in done
-            ]
+            ],
         )
 
     def Sync(self, request: registry_pb2.SyncRequest, context: Context) -> registry_pb2.SyncResponse:

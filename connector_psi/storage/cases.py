@@ -40,8 +40,21 @@ class CaseRow:
 _COLUMNS = tuple(cases.c[name if name != "payload" else "sealed"] for name in CaseRow.__dataclass_fields__)
 
 
-def put_case(store: Store, tx: Tx, row: CaseRow) -> None:
-    """Store a new case."""
+@dataclass(frozen=True, slots=True)
+class CaseHead:
+    """What the peer port asks of a case before its outcome is served.
+
+    Columns of fixed size alone: the sealed part grows with what people decide, and opening it would take longer then.
+    """
+
+    agreement: str
+    state: str
+    due_ms: int
+    request_mac: bytes
+
+
+def put_case(store: Store, tx: Tx, row: CaseRow, request_mac: bytes | None = None) -> None:
+    """Store a new case; ``request_mac`` is a keyed hash of what a peer sent."""
     tx.execute(
         sa.insert(cases).values(
             side=row.side,
@@ -55,9 +68,20 @@ def put_case(store: Store, tx: Tx, row: CaseRow) -> None:
             next_ms=row.next_ms,
             match_id=row.match_id,
             leaf_index=row.leaf_index,
+            request_mac=request_mac,
             sealed=store.seal("cases", row.payload),
         )
     )
+
+
+def get_head(tx: Tx, peer: str, request_id: bytes) -> CaseHead | None:
+    """Return the head of a case that a peer opened."""
+    row = tx.execute(
+        sa.select(cases.c.agreement, cases.c.state, cases.c.due_ms, cases.c.request_mac).where(
+            cases.c.side == OWNER, cases.c.peer == peer, cases.c.request_id == request_id
+        )
+    ).one_or_none()
+    return CaseHead(*row) if row else None
 
 
 def update_case(store: Store, tx: Tx, row: CaseRow) -> None:
@@ -108,12 +132,17 @@ def due_cases(store: Store, tx: Tx, side: str, now_ms: int, limit: int = 200) ->
     return [_row(store, r) for r in rows]
 
 
-def list_cases(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int = 1000) -> list[CaseRow]:
-    """Return cases of both sides, oldest first."""
-    query = sa.select(*_COLUMNS)
+def list_cases(
+    store: Store, tx: Tx, *, states: Sequence[str] = (), hidden: Sequence[str] = (), limit: int, offset: int = 0
+) -> list[CaseRow]:
+    """Return cases of both sides, oldest first, without those owned under the agreements in ``hidden``."""
+    query = sa.select(*_COLUMNS).where(sa.not_(sa.and_(cases.c.side == OWNER, cases.c.agreement.in_(hidden))))
     if states:
         query = query.where(cases.c.state.in_(states))
-    return [_row(store, r) for r in tx.execute(query.order_by(cases.c.opened_ms, cases.c.request_id).limit(limit))]
+    return [
+        _row(store, r)
+        for r in tx.execute(query.order_by(cases.c.opened_ms, cases.c.request_id).limit(limit).offset(offset))
+    ]
 
 
 def count_cases(tx: Tx) -> dict[str, int]:

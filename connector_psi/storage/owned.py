@@ -15,6 +15,9 @@ SUPERSEDED = "superseded"
 DESTROYED = "destroyed"
 PREPARING = "preparing"
 
+# From: encoding.manifest, whose numbers are those of RFC 8785.
+_MAX_EPOCH = 2**53 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class EpochRow:
@@ -90,6 +93,9 @@ def forget_case_keys(tx: Tx, agreement: str, epoch: int) -> None:
 
 def get_epoch(tx: Tx, agreement: str, epoch: int) -> EpochRow | None:
     """Return one epoch."""
+    if epoch > _MAX_EPOCH:
+        # On the wire it is a uint64, which no store holds: asking one would be an internal error.
+        return None
     row = tx.execute(sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)).one_or_none()
     return EpochRow(*row) if row else None
 

@@ -20,6 +20,10 @@ from connector_psi.storage.schema import records
 from connector_psi.storage.store import Store, Tx
 
 _TABLE = "records"
+_LIVE = "live"
+_DIGEST_BYTES = 32
+# Below the limit of bound values of any SQLite.
+_IN_CHUNK = 500
 
 
 class Outcome(StrEnum):
@@ -44,19 +48,20 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
 
     Returns:
         One outcome a record, in order.
+
+    Cost: One look-up a chunk, one statement for all new rows.
     """
+    refs = [store.index_of(record.source.value, record.source_ref) for record in items]
+    known = _known(tx, refs)
     seq = max_change_seq(tx)
+    new: dict[bytes, dict[str, Any]] = {}
     outcomes: list[Outcome] = []
-    for record in items:
+    for record, ref_index in zip(items, refs, strict=True):
         payload = _encode(record)
         # The digest of the whole message is left out: a message that arrives again with another
         # envelope, or a file with one more record, is no amendment of this record.
-        content = store.mac(json.dumps({k: v for k, v in payload.items() if k != "digest"}, sort_keys=True).encode())
-        ref_index = store.index_of(record.source.value, record.source_ref)
-        found = tx.execute(
-            sa.select(records.c.id, records.c.content_mac, records.c.state).where(records.c.ref_index == ref_index)
-        ).one_or_none()
-        if found is not None and found.content_mac == content and found.state == "live":
+        content = store.mac(payload)
+        if known.get(ref_index) == (content, _LIVE):
             outcomes.append(Outcome.DUPLICATE)
             continue
         seq += 1
@@ -64,26 +69,41 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
             "change_seq": seq,
             "content_mac": content,
             "category": record.category,
-            "state": "live",
+            "state": _LIVE,
             "hidden": record.hidden,
             "valid_until_ms": _ms(record.valid_until),
             "changed_ms": now_ms,
-            "sealed": store.seal(_TABLE, payload),
+            "sealed": store.seal_raw(_TABLE, record.message_digest + payload),
         }
-        if found is None:
-            tx.execute(sa.insert(records).values(ref_index=ref_index, registered_ms=now_ms, **values))
-            outcomes.append(Outcome.ACCEPTED)
+        if ref_index in known and ref_index not in new:
+            tx.execute(sa.update(records).where(records.c.ref_index == ref_index).values(**values))
         else:
-            tx.execute(sa.update(records).where(records.c.id == found.id).values(**values))
-            outcomes.append(Outcome.UPDATED)
+            new[ref_index] = {"ref_index": ref_index, "registered_ms": now_ms, **values}
+        outcomes.append(Outcome.UPDATED if ref_index in known else Outcome.ACCEPTED)
+        known[ref_index] = (content, _LIVE)
+    if new:
+        tx.execute(sa.insert(records), list(new.values()))
     return outcomes
+
+
+def _known(tx: Tx, refs: Sequence[bytes]) -> dict[bytes, tuple[bytes, str]]:
+    """Content and state of the records among ``refs`` that are stored, by reference."""
+    found: dict[bytes, tuple[bytes, str]] = {}
+    for start in range(0, len(refs), _IN_CHUNK):
+        rows = tx.execute(
+            sa.select(records.c.ref_index, records.c.content_mac, records.c.state).where(
+                records.c.ref_index.in_(refs[start : start + _IN_CHUNK])
+            )
+        )
+        found.update({row.ref_index: (row.content_mac, row.state) for row in rows})
+    return found
 
 
 def withdraw(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms: int) -> int | None:
     """Take a record out of matching. Returns its id, or None if there is no such live record."""
     ref_index = store.index_of(source.value, source_ref)
     found = tx.execute(
-        sa.select(records.c.id).where(records.c.ref_index == ref_index, records.c.state == "live")
+        sa.select(records.c.id).where(records.c.ref_index == ref_index, records.c.state == _LIVE)
     ).scalar()
     if found is None:
         return None
@@ -102,7 +122,7 @@ def max_change_seq(tx: Tx) -> int:
 
 def count_live(tx: Tx) -> int:
     """Return how many records are live."""
-    return int(tx.execute(sa.select(sa.func.count()).where(records.c.state == "live")).scalar() or 0)
+    return int(tx.execute(sa.select(sa.func.count()).where(records.c.state == _LIVE)).scalar() or 0)
 
 
 def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) -> list[StoredRecord]:
@@ -111,13 +131,13 @@ def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) ->
         sa.select(records.c.id, records.c.change_seq, records.c.sealed)
         .where(
             records.c.change_seq > after_seq,
-            records.c.state == "live",
+            records.c.state == _LIVE,
             sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
         )
         .order_by(records.c.change_seq)
         .limit(limit)
     )
-    return [StoredRecord(row.id, row.change_seq, _decode(store.unseal(_TABLE, row.sealed))) for row in rows]
+    return [StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed))) for row in rows]
 
 
 def eligible(
@@ -130,7 +150,7 @@ def eligible(
             sa.select(records.c.id, records.c.change_seq, records.c.sealed)
             .where(
                 records.c.id > last,
-                records.c.state == "live",
+                records.c.state == _LIVE,
                 records.c.hidden.is_(False),
                 records.c.category.in_(categories),
                 sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
@@ -141,7 +161,7 @@ def eligible(
         if not rows:
             return
         last = rows[-1].id
-        yield [StoredRecord(row.id, row.change_seq, _decode(store.unseal(_TABLE, row.sealed))) for row in rows]
+        yield [StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed))) for row in rows]
 
 
 def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:
@@ -158,28 +178,30 @@ def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:
 def by_id(store: Store, tx: Tx, record_id: int) -> tuple[Record, bool] | None:
     """Return ``(record, live)``, or None if there is no such record."""
     row = tx.execute(sa.select(records.c.sealed, records.c.state).where(records.c.id == record_id)).one_or_none()
-    return (_decode(store.unseal(_TABLE, row.sealed)), row.state == "live") if row else None
+    return (_decode(store.unseal_raw(_TABLE, row.sealed)), row.state == _LIVE) if row else None
 
 
 def _ms(when: datetime | None) -> int | None:
     return None if when is None else int(when.timestamp() * 1000)
 
 
-def _encode(record: Record) -> dict[str, Any]:
-    return {
+def _encode(record: Record) -> bytes:
+    value = {
         "source": record.source.value,
         "ref": record.source_ref,
         "category": record.category,
         "ids": [[i.type.value, i.value, i.source_path, i.role] for i in record.identifiers],
-        "fields": {k.value: list(v) for k, v in record.fields.items()},
-        "digest": record.message_digest.hex(),
+        # Sorted: over gRPC the fields of the same record come in any order.
+        "fields": {k.value: list(v) for k, v in sorted(record.fields.items())},
         "incomplete": record.incomplete,
         "hidden": record.hidden,
         "valid_until_ms": _ms(record.valid_until),
     }
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _decode(p: dict[str, Any]) -> Record:
+def _decode(raw: bytes) -> Record:
+    digest, p = raw[:_DIGEST_BYTES], json.loads(raw[_DIGEST_BYTES:])
     until = p["valid_until_ms"]
     return Record(
         source=SourceSystem(p["source"]),
@@ -187,7 +209,7 @@ def _decode(p: dict[str, Any]) -> Record:
         category=p["category"],
         identifiers=tuple(Identifier(IdentifierType(t), v, path, role) for t, v, path, role in p["ids"]),
         fields={Field(k): tuple(v) for k, v in p["fields"].items()},
-        message_digest=bytes.fromhex(p["digest"]),
+        message_digest=digest,
         incomplete=p["incomplete"],
         hidden=p["hidden"],
         valid_until=None if until is None else datetime.fromtimestamp(until / 1000, tz=UTC),

@@ -181,6 +181,8 @@ cases = Table(
     Column("next_ms", BigInteger, nullable=False),
     Column("match_id", String),
     Column("leaf_index", BigInteger),
+    # Owner: keyed hash of the request, so that one that comes again is told without opening the row.
+    Column("request_mac", LargeBinary),
     Column("sealed", LargeBinary, nullable=False),
     Index("cases_next", "side", "state", "next_ms"),
     Index("cases_match", "match_id"),

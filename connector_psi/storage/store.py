@@ -1,8 +1,7 @@
 """The database of a node: one engine, one writer at a time, every commit on the disk before it is acknowledged.
 
 Decides: pragmas, transactions, how payloads are sealed, which process may open a node's store. SQLite (WAL,
-``synchronous=FULL``) by default. Leaves to others: what is stored (``storage.records``, ``storage.matching``, ``storage.cases``,
-``storage.logs``).
+``synchronous=FULL``) by default. Leaves to others: what is stored, table by table (the other modules of ``storage``).
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ from connector_psi.errors import ConfigError, StorageError, UnavailableError
 from connector_psi.storage import schema
 
 Tx = Connection
+_NONCE_BYTES = 12
 
 
 class DirectoryLock:
@@ -131,18 +131,24 @@ class Store:
 
     def seal(self, table: str, value: Mapping[str, Any]) -> bytes:
         """Seal a JSON payload for a table."""
-        raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        nonce = self._random.bytes(12)
-        return nonce + self._aead.encrypt(nonce, raw, table.encode())
+        return self.seal_raw(table, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
     def unseal(self, table: str, blob: bytes) -> dict[str, Any]:
         """Open a payload. Raises StorageError if it was changed or moved to another table."""
+        value: dict[str, Any] = json.loads(self.unseal_raw(table, blob))
+        return value
+
+    def seal_raw(self, table: str, raw: bytes) -> bytes:
+        """Seal bytes for a table."""
+        nonce = self._random.bytes(_NONCE_BYTES)
+        return nonce + self._aead.encrypt(nonce, raw, table.encode())
+
+    def unseal_raw(self, table: str, blob: bytes) -> bytes:
+        """Open what ``seal_raw`` sealed. Raises StorageError if it was changed or moved to another table."""
         try:
-            raw = self._aead.decrypt(blob[:12], blob[12:], table.encode())
+            return self._aead.decrypt(blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], table.encode())
         except InvalidTag:
             raise StorageError(f"a row of {table} was changed outside this program") from None
-        value: dict[str, Any] = json.loads(raw)
-        return value
 
 
 @contextmanager

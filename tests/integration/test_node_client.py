@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
+from connector_psi import policy
 from connector_psi.adapters import formats
 from connector_psi.domain.clock import SystemClock, SystemRandom
-from connector_psi.domain.identifiers import normalise
+from connector_psi.domain.identifiers import NORMALISATION_VERSION, normalise
 from connector_psi.domain.records import IdentifierType, Issue, TokenClass
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
@@ -78,7 +79,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--prefer-offline"]
     try:
         done = subprocess.run(
-            [*command, "--fetch-retries=1", "--fetch-timeout=20000"],
+            [*command, "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=20000"],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -154,6 +155,12 @@ def owner_address(nodes: Path) -> Iterator[str]:
 def job(nodes: Path, owner_address: str) -> dict[str, Any]:
     owner = parse_descriptor((nodes / "sis" / "descriptor.json").read_bytes())
     _, layout = load_config(nodes / "ics2")
+    (agreement,) = policy.fitting_agreements(
+        policy.load_policy(layout.policy),
+        ("ics2", policy.ProfileRole.CUSTOMS),
+        ("sis", policy.ProfileRole.NSIS),
+        synthetic=True,
+    )
     return {
         "protos": str(ROOT / "protos"),
         "address": owner_address,
@@ -164,7 +171,9 @@ def job(nodes: Path, owner_address: str) -> dict[str, Any]:
         "querier": "ics2",
         "owner_signing_key": owner.signing_key,
         "owner_log_vkey": owner.log_vkey,
-        "agreement": AGREEMENT,
+        "agreement": agreement.code,
+        "policy_hash": policy.policy_hash(agreement).hex(),
+        "normalisation_version": NORMALISATION_VERSION,
         "token_class": TokenClass.OBJECT.label,
         "messages": [
             {"digest": hashlib.sha256(b"%d" % n).hexdigest(), "identifiers": identifiers}
@@ -205,7 +214,9 @@ def test_a_client_in_another_language_opens_its_tickets_and_no_others(client: Pa
         pytest.param({"owner_signing_key": ""}, "refused: manifest signature", id="another node's signing key"),
         pytest.param({"owner_log_vkey": ""}, "refused: the checkpoint is not signed", id="another node's log"),
         pytest.param({"querier": "europol"}, "refused: the manifest names other authorities", id="another querier"),
+        pytest.param({"policy_hash": "00" * 32}, "refused: the manifest is of another policy", id="another policy"),
         pytest.param({"owner": "europol"}, "UNAVAILABLE", id="another server"),
+        pytest.param({"epoch": str(2**64 - 1)}, "14 UNAVAILABLE: unavailable", id="an epoch beyond every store"),
         pytest.param({"cert": "officer1.crt", "key": "officer1.key"}, "PERMISSION_DENIED", id="a person, no node"),
     ],
 )

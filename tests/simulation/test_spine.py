@@ -51,7 +51,7 @@ def test_a_shared_container_is_found_confirmed_disclosed_and_logged(federation: 
     federation.settle()
     (view,) = sis.casework.list()
     assert view.row.state == "awaiting_decision"
-    assert view.withheld == ("alert_reason",)
+    assert sis.casework.get(case.request_id).withheld == ("alert_reason",)
     sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR, "supervisor1"), "checked", approve=True)
     federation.settle(rounds=12)
     got = ics2.casework.get(case.request_id)

@@ -678,7 +678,8 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Publish(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Publish sets now. A large one takes longer than a call may: the answer then names a job to ask for again.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

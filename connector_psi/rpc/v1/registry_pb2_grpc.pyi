@@ -183,6 +183,7 @@ class NodeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetStatusRequest, _registry_pb2.GetStatusResponse]
     Publish: _grpc.UnaryUnaryMultiCallable[_registry_pb2.PublishRequest, _registry_pb2.PublishResponse]
+    """Publish sets now. A large one takes longer than a call may: the answer then names a job to ask for again."""
     Sync: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SyncRequest, _registry_pb2.SyncResponse]
     """Wait until every record registered so far has been queried and every set of this node is published."""
     AddPeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.AddPeerRequest, _registry_pb2.AddPeerResponse]
@@ -198,6 +199,7 @@ class NodeServiceAsyncStub(NodeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetStatusRequest, _registry_pb2.GetStatusResponse]  # type: ignore[assignment]
     Publish: _aio.UnaryUnaryMultiCallable[_registry_pb2.PublishRequest, _registry_pb2.PublishResponse]  # type: ignore[assignment]
+    """Publish sets now. A large one takes longer than a call may: the answer then names a job to ask for again."""
     Sync: _aio.UnaryUnaryMultiCallable[_registry_pb2.SyncRequest, _registry_pb2.SyncResponse]  # type: ignore[assignment]
     """Wait until every record registered so far has been queried and every set of this node is published."""
     AddPeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.AddPeerRequest, _registry_pb2.AddPeerResponse]  # type: ignore[assignment]
@@ -221,7 +223,8 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _registry_pb2.PublishRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_registry_pb2.PublishResponse, _abc.Awaitable[_registry_pb2.PublishResponse]]: ...
+    ) -> _typing.Union[_registry_pb2.PublishResponse, _abc.Awaitable[_registry_pb2.PublishResponse]]:
+        """Publish sets now. A large one takes longer than a call may: the answer then names a job to ask for again."""
 
     @_abc_1.abstractmethod
     def Sync(

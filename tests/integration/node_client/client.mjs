@@ -155,6 +155,9 @@ function checkManifest(answer, job) {
   must(manifest.v === 1 && manifest.suite === "ristretto255-SHA512/VOPRF", "the manifest is of another version or suite");
   must(manifest.agreement === job.agreement, "the manifest is of another agreement");
   must(manifest.owner === job.owner && manifest.querier === job.querier, "the manifest names other authorities");
+  must(manifest.policy_hash === job.policy_hash, "the manifest is of another policy");
+  must(manifest.normalisation_version === job.normalisation_version, "the manifest is of other normalisation rules");
+  must(manifest.synthetic === true, "this client asks sets of synthetic data only");
   const now = Date.now();
   must(Date.parse(manifest.source_snapshot) <= now + CLOCK_SKEW_MS, "the manifest lies in the future");
   must(now < Date.parse(manifest.not_after) + CLOCK_SKEW_MS, "the manifest has expired");
@@ -244,6 +247,9 @@ class Filter {
       let ones = 0;
       for (let i = slice * this.m; i < (slice + 1) * this.m; i += 1) ones += this.#bit(i);
       must(Math.abs(ones / this.m - 0.5) <= tolerance, "the filter is not filled as a set of its size");
+    }
+    for (let i = Filter.SLICES * this.m; i < this.bits.length * 8; i += 1) {
+      must(!this.#bit(i), "the filter has bits beyond its last slice");
     }
   }
 }
@@ -405,14 +411,15 @@ function connect(job) {
 
 /**
  * The job: `protos` (folder), `address`, `root`, `cert`, `key` (PEM files), `owner` and `querier` (authority codes),
- * `owner_signing_key` and `owner_log_vkey` (from the owner's descriptor.json), `agreement`, `token_class`, `messages`:
+ * `owner_signing_key` and `owner_log_vkey` (from the owner's descriptor.json), `agreement`, `policy_hash`,
+ * `normalisation_version`, `epoch` (the newest if it is left out), `token_class`, `messages`:
  * [{"digest": hex SHA-256, "identifiers": [{"type": ..., "value": canonical}]}].
  */
 async function main() {
   const job = JSON.parse(readFileSync(0, "utf8"));
   const matching = connect(job);
   try {
-    const answer = await unary(matching, "GetManifest", { agreement: job.agreement, epoch: 0 });
+    const answer = await unary(matching, "GetManifest", { agreement: job.agreement, epoch: job.epoch ?? 0 });
     const { manifest, hash } = checkManifest(answer, job);
     const filter = new Filter(await readSet(matching, hash, 1, manifest.files.filter), manifest.size_class);
     const rows = await readSet(matching, hash, 2, manifest.files.tickets);
