@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NoReturn
@@ -38,11 +38,10 @@ from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.node.service import Service
 from connector_psi.oprf.group import backend_name
 from connector_psi.pki import Role
-from connector_psi.rpc import convert
 from connector_psi.rpc.client import LocalClient, PeerConnector
+from connector_psi.rpc.convert import record_size_bytes
 from connector_psi.rpc.local import Serving, open_local, serving_file, write_serving
 from connector_psi.rpc.server import Ports
-from connector_psi.rpc.v1 import audit_pb2, registry_pb2
 
 EXIT_CODES: Mapping[type[errors.ConnectorError], int] = {
     errors.ConfigError: 2,
@@ -130,10 +129,6 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
     out.print(table)
-
-
-def _when(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000)) if ms else ""
 
 
 # The node itself
@@ -310,11 +305,8 @@ def _ingest_file(
         nonlocal size
         if not chunk:
             return
-        request = registry_pb2.RegisterRequest(records=[convert.record_message(record) for record in chunk])
-        answer = client.call(client.registry.Register, request)
-        for record, result in zip(chunk, answer.results, strict=True):
-            outcome = convert.OUTCOME_NAMES[result.outcome]
-            totals["duplicates" if outcome == "duplicate" else outcome] += 1
+        for record, result in zip(chunk, client.register(chunk), strict=True):
+            totals["duplicates" if result.outcome == "duplicate" else result.outcome] += 1
             for problem in result.problems:
                 place, _, code = problem.partition(": ")
                 problems.append({"file": name, "line": None, "path": f"{record.source_ref}: {place}", "code": code})
@@ -329,7 +321,7 @@ def _ingest_file(
                     problems.append({"file": item.file, "line": item.line, "path": item.path, "code": item.code})
                     totals["rejected"] += item.rejects_record
                     continue
-                length = convert.record_message(item).ByteSize()
+                length = record_size_bytes(item)
                 if len(chunk) >= 500 or size + length > 800_000:
                     flush()
                 chunk.append(item)
@@ -373,22 +365,9 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Encode and publish a new set now, without waiting for the clock."""
-    request = registry_pb2.PublishRequest(agreement=agreement or "")
     with open_local(directory, Role.SYSTEM) as client, _progress(as_json) as bar:
         task = bar.add_task("tokens", total=None)
-        while (answer := client.call(client.node.Publish, request)).job:
-            bar.update(task, completed=answer.tokens)
-            request = registry_pb2.PublishRequest(job=answer.job)
-    value = [
-        {
-            "agreement": p.agreement,
-            "epoch": p.epoch,
-            "tokens": p.tokens,
-            "size_class": p.size_class,
-            "manifest_hash": p.manifest_hash.hex(),
-        }
-        for p in answer.published
-    ]
+        value = client.publish(agreement or "", lambda done: bar.update(task, completed=done))
     _emit(
         value,
         as_json,
@@ -412,22 +391,20 @@ def sync(
     deadline, mark = time.monotonic() + wait, 0
     with open_local(directory, Role.SYSTEM, loops=True) as client:
         while True:
-            state = client.call(client.node.Sync, registry_pb2.SyncRequest(mark_ms=mark))
-            mark = state.mark_ms
-            if state.done or time.monotonic() >= deadline:
+            mark, value = client.sync(mark)
+            if value["done"] or time.monotonic() >= deadline:
                 break
             time.sleep(0.1)
-    value = {"done": state.done, "pending_records": state.pending_records, "waiting_for": list(state.waiting_for)}
     _emit(
         value,
         as_json,
         lambda: out.print(
             "Everything registered has been queried and published."
-            if state.done
-            else f"Still waiting for {', '.join(state.waiting_for)}."
+            if value["done"]
+            else f"Still waiting for {', '.join(value['waiting_for'])}."
         ),
     )
-    if not state.done:
+    if not value["done"]:
         raise typer.Exit(EXIT_CODES[errors.StorageError])
 
 
@@ -435,7 +412,7 @@ def sync(
 def status(directory: NodeDir, as_json: AsJson = False) -> None:
     """Show peers, epochs, set ages, capacities, queues and the log."""
     with open_local(directory, Role.SYSTEM) as client:
-        value = json.loads(client.call(client.node.GetStatus, registry_pb2.GetStatusRequest()).json)
+        value = client.status()
 
     def text() -> None:
         head = f"{value['authority']} ({value['role']}){', synthetic data only' if value['synthetic'] else ''}"
@@ -485,12 +462,11 @@ def peer_add(
     except OSError as error:
         raise errors.ConfigError(f"{descriptor}: {error.strerror}") from None
     with open_local(directory, Role.ADMIN) as client:
-        answer = client.call(client.node.AddPeer, registry_pb2.AddPeerRequest(descriptor=raw))
-    value = {"authority": answer.authority, "agreements": list(answer.agreements)}
+        value = client.add_peer(raw)
     _emit(
         value,
         as_json,
-        lambda: out.print(f"{answer.authority} added; in force: {', '.join(answer.agreements) or 'no agreement'}"),
+        lambda: out.print(f"{value['authority']} added; in force: {', '.join(value['agreements']) or 'no agreement'}"),
     )
 
 
@@ -498,17 +474,7 @@ def peer_add(
 def peer_list(directory: NodeDir, as_json: AsJson = False) -> None:
     """List peers and the agreements with them."""
     with open_local(directory, Role.SYSTEM) as client:
-        answer = client.call(client.node.ListPeers, registry_pb2.ListPeersRequest())
-    value = [
-        {
-            "authority": p.authority,
-            "role": p.role,
-            "address": p.address,
-            "state": p.state,
-            "agreements": list(p.agreements),
-        }
-        for p in answer.peers
-    ]
+        value = client.peers()
     _emit(
         value,
         as_json,
@@ -531,24 +497,13 @@ def peer_revoke(
 ) -> None:
     """Stop all exchange with a peer at once."""
     with open_local(directory, Role.ADMIN) as client:
-        answer = client.call(client.node.RevokePeer, registry_pb2.RevokePeerRequest(authority=code))
-    if not answer.revoked:
+        revoked = client.revoke_peer(code)
+    if not revoked:
         raise errors.ConfigError(f"{code}: not an active peer")
     _emit({"authority": code, "revoked": True}, as_json, lambda: out.print(f"{code} revoked"))
 
 
 # Matches
-
-
-def _match_json(m: registry_pb2.Match) -> dict[str, object]:
-    return {
-        "match_id": m.match_id,
-        "agreement": m.agreement,
-        "record_ref": m.record_ref,
-        "identifier_types": list(m.identifier_types),
-        "category": m.category,
-        "state": m.state,
-    }
 
 
 def _matches_table(title: str, values: Sequence[Mapping[str, Any]]) -> None:
@@ -571,19 +526,8 @@ def matches_list(
 ) -> None:
     """List matches."""
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        values = [_match_json(message) for message in _all_matches(client, state)]
+        values = list(client.matches(state))
     _emit(values, as_json, lambda: _matches_table("Matches", values))
-
-
-def _all_matches(client: LocalClient, state: str) -> Iterator[registry_pb2.Match]:
-    after = 0
-    while True:
-        request = registry_pb2.ListMatchesRequest(state=state, after=after)
-        page = client.call(client.registry.ListMatches, request).matches
-        yield from page
-        if not page:
-            return
-        after = page[-1].resume_token
 
 
 @matches_app.command("show")
@@ -595,34 +539,18 @@ def matches_show(
 ) -> None:
     """Show a match beside the own record, with the evidence in words."""
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        answer = client.call(client.registry.GetMatch, registry_pb2.GetMatchRequest(match_id=match_id))
-    evidence = [
-        {"identifier_type": e.identifier_type, "source_path": e.source_path, "role": e.role}
-        for e in answer.match.evidence
-    ]
-    fields = {name: list(values.values) for name, values in answer.record.fields.items()}
-    value = {
-        **_match_json(answer.match),
-        "found": _when(answer.match.found_ms),
-        "evidence": evidence,
-        "record": {
-            "category": answer.record.category,
-            "fields": fields,
-            "identifiers": [
-                {"type": i.type, "value": i.value, "source_path": i.source_path, "role": i.role}
-                for i in answer.record.identifiers
-            ],
-        },
-    }
+        value = client.match(match_id)
 
     def text() -> None:
         _matches_table("Match", [value])
         _table(
             "Why",
             ["identifier", "where it stands in the own message", "role"],
-            [(e["identifier_type"], e["source_path"], e["role"]) for e in evidence],
+            [(e["identifier_type"], e["source_path"], e["role"]) for e in value["evidence"]],
         )
-        _table("Own record", ["field", "value"], [(k, ", ".join(v)) for k, v in sorted(fields.items())])
+        _table(
+            "Own record", ["field", "value"], [(k, ", ".join(v)) for k, v in sorted(value["record"]["fields"].items())]
+        )
 
     _emit(value, as_json, text)
 
@@ -637,10 +565,7 @@ def matches_confirm(
 ) -> None:
     """Confirm a match: it becomes a hit, and a case may be opened."""
     with open_local(directory, as_cert) as client:
-        answer = client.call(
-            client.registry.ConfirmMatch, registry_pb2.ConfirmMatchRequest(match_id=match_id, reason=reason)
-        )
-    value = _match_json(answer.match)
+        value = client.confirm(match_id, reason)
     _emit(value, as_json, lambda: _matches_table("Match", [value]))
 
 
@@ -654,46 +579,11 @@ def matches_dismiss(
 ) -> None:
     """Dismiss a match; it stays dismissed unless its identifiers change."""
     with open_local(directory, as_cert) as client:
-        answer = client.call(
-            client.registry.DismissMatch, registry_pb2.DismissMatchRequest(match_id=match_id, reason=reason)
-        )
-    value = _match_json(answer.match)
+        value = client.dismiss(match_id, reason)
     _emit(value, as_json, lambda: _matches_table("Match", [value]))
 
 
 # Cases
-
-
-def _case_summary(c: registry_pb2.Case) -> dict[str, Any]:
-    return {
-        "case_id": c.case_id,
-        "side": c.side,
-        "agreement": c.agreement,
-        "peer": c.peer,
-        "state": c.state,
-        "purpose": c.purpose,
-        "legal_basis": c.legal_basis,
-        "case_reference": c.case_reference,
-        "justification": c.justification,
-        "record_ref": c.record_ref,
-        "match_id": c.match_id,
-        "opened": _when(c.opened_ms),
-        "due": _when(c.due_ms),
-        "people_needed": c.people_needed,
-        "people_approved": c.people_approved,
-        "claimed_types": list(c.claimed_types),
-    }
-
-
-def _case_json(c: registry_pb2.Case) -> dict[str, Any]:
-    return {
-        **_case_summary(c),
-        "fields": {name: list(values.values) for name, values in c.fields.items()},
-        "withheld_fields": list(c.withheld_fields),
-        "handling": list(c.handling),
-        "obligations": list(c.obligations),
-        "erase_after": c.erase_after,
-    }
 
 
 def _case_text(v: Mapping[str, Any]) -> None:
@@ -745,11 +635,10 @@ def cases_open(
     as_json: AsJson = False,
 ) -> None:
     """Ask the owner for disclosure of a confirmed match."""
-    request = registry_pb2.RegistryServiceOpenCaseRequest(
-        match_id=match_id, purpose=purpose, legal_basis=basis, case_reference=reference, justification=justification
-    )
     with open_local(directory, as_cert) as client:
-        value = _case_json(client.call(client.registry.OpenCase, request).case)
+        value = client.open_case(
+            match_id, purpose=purpose, legal_basis=basis, case_reference=reference, justification=justification
+        )
     _emit(value, as_json, lambda: _case_text(value))
 
 
@@ -763,14 +652,8 @@ def cases_list(
     as_json: AsJson = False,
 ) -> None:
     """List the cases that this node opened and those that peers opened here."""
-    values: list[dict[str, Any]] = []
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        while True:
-            request = registry_pb2.ListCasesRequest(state=state, offset=len(values))
-            page = client.call(client.registry.ListCases, request).cases
-            values += [_case_summary(c) for c in page]
-            if not page:
-                break
+        values = list(client.cases(state))
     _emit(
         values,
         as_json,
@@ -794,14 +677,13 @@ def cases_show(
 ) -> None:
     """Show a case: at the querier what was disclosed, at the owner what would be or was."""
     with open_local(directory, as_cert or Role.SYSTEM) as client:
-        value = _case_json(client.call(client.registry.GetCase, registry_pb2.GetCaseRequest(case_id=case_id)).case)
+        value = client.case(case_id)
     _emit(value, as_json, lambda: _case_text(value))
 
 
 def _decide(directory: Path, case_id: str, reason: str, as_cert: Path, as_json: bool, *, approve: bool) -> None:
-    request = registry_pb2.DecideCaseRequest(case_id=case_id, approve=approve, reason=reason)
     with open_local(directory, as_cert) as client:
-        value = _case_json(client.call(client.registry.DecideCase, request).case)
+        value = client.decide(case_id, approve=approve, reason=reason)
     _emit(value, as_json, lambda: _case_text(value))
 
 
@@ -832,15 +714,6 @@ def cases_refuse(
 # The log
 
 
-def _leaves(client: LocalClient, start: int, end: int | None) -> Iterator[bytes]:
-    while end is None or start < end:
-        page = client.call(client.audit.GetEntries, audit_pb2.GetEntriesRequest(start=start, limit=256)).leaves
-        if not page:
-            return
-        yield from page if end is None else page[: end - start]
-        start += len(page)
-
-
 @log_app.command("show")
 def log_show(
     directory: NodeDir,
@@ -851,7 +724,7 @@ def log_show(
 ) -> None:
     """Show the leaves of the log. They hold no personal data; bodies stay sealed."""
     with open_local(directory, as_cert or Role.AUDITOR) as client:
-        leaves = [json.loads(leaf) for leaf in _leaves(client, start, start + limit)]
+        leaves = [json.loads(leaf) for leaf in client.leaves(start, start + limit)]
     values = [{"index": start + i, **leaf} for i, leaf in enumerate(leaves)]
     _emit(
         values,
@@ -872,7 +745,7 @@ def log_verify(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = 
     value: dict[str, Any]
     try:
         with open_local(directory, as_cert or Role.AUDITOR) as client:
-            value = json.loads(client.call(client.node.VerifyLog, registry_pb2.VerifyLogRequest()).json)
+            value = client.verify_log()
     except errors.AuditError as error:
         # A log that went backwards does not even open; that too is an answer.
         value = {"origin": "", "size": 0, "root": "", "verified": False, "failures": [str(error)]}
@@ -901,9 +774,9 @@ def log_prove(
         note, vkey, size = _signed(client, layout.descriptor)
         if not 0 <= index < size:
             raise errors.ConfigError(f"log: no entry {index} under the checkpoint of size {size}")
-        answer = client.call(client.audit.GetInclusionProof, audit_pb2.GetInclusionProofRequest(index=index, size=size))
-    proof = notes.encode_tlog_proof(index, list(answer.proof), note)
-    value = {"index": index, "size": size, "leaf_hash": answer.leaf_hash.hex(), "vkey": vkey, "proof": proof.decode()}
+        leaf_hash, hashes = client.inclusion_proof(index, size)
+    proof = notes.encode_tlog_proof(index, hashes, note)
+    value = {"index": index, "size": size, "leaf_hash": leaf_hash.hex(), "vkey": vkey, "proof": proof.decode()}
 
     def text() -> None:
         sys.stdout.write(proof.decode())
@@ -914,7 +787,7 @@ def log_prove(
 def _signed(client: LocalClient, descriptor: Path) -> tuple[bytes, str, int]:
     vkey = parse_descriptor(descriptor.read_bytes()).log_vkey
     key = notes.parse_vkey(vkey)
-    note = client.call(client.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest()).checkpoint
+    note = client.checkpoint()
     return note, vkey, notes.verify_checkpoint(note, key, key.name).size
 
 
@@ -932,7 +805,7 @@ def log_export(
     _, layout = load_config(directory)
     with open_local(directory, as_cert or Role.AUDITOR) as client:
         note, vkey, size = _signed(client, layout.descriptor)
-        leaves = list(_leaves(client, 0, size))
+        leaves = list(client.leaves(0, size))
     report = verify_leaves(leaves, note, vkey)
     try:
         evidence.mkdir(parents=True)

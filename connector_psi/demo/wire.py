@@ -331,7 +331,7 @@ def _without_release(message: Message) -> tuple[bytes, Served | None]:
 
 def _leaf(proof: bytes) -> bytes:
     """The first field of a LeafProof."""
-    return next(proof[start:end] for number, start, end in _fields(proof) if number == 1)
+    return next((proof[start:end] for number, start, end in _fields(proof) if number == 1), b"")
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int, int]]:

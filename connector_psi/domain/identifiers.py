@@ -389,8 +389,9 @@ def _e164(number: str, region: str | None) -> str:
         parsed = phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return ""
-    # A number that no plan assigns is a placeholder (+10000000000), and equal placeholders would match.
-    if not phonenumbers.is_valid_number(parsed):
+    # Possible, not assigned: ranges come into use faster than tables of them are updated, and both sides must agree.
+    # A number of one or two digits repeated is a placeholder, and equal placeholders would match.
+    if not phonenumbers.is_possible_number(parsed) or len(set(str(parsed.national_number))) <= 2:
         return ""
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
 
@@ -422,7 +423,8 @@ def _ascii_domain(domain: str) -> str:
 def _validated_email(text: str) -> str:
     """Give an address in its canonical form, or an empty string: the library's error holds parts of it."""
     try:
-        parts = validate_email(text, check_deliverability=False)
+        # test_environment takes the domain .test in, which stands in synthetic data.
+        parts = validate_email(text, check_deliverability=False, test_environment=True)
     except (EmailNotValidError, UnicodeError):
         return ""
     if parts.ascii_domain is None:

@@ -26,11 +26,14 @@ from connector_psi.domain.records import Field, Record
 from connector_psi.encoding.tickets import open_ticket_id
 from connector_psi.errors import (
     ApprovalMissingError,
+    AuditError,
     ConflictError,
     FormatError,
     KeyUnavailableError,
+    PeerError,
     ProtocolError,
     PurposeRefusedError,
+    RefusedError,
     UnavailableError,
 )
 from connector_psi.node.node import OWNER, QUERIER, Bound, Node, from_millis, millis
@@ -161,19 +164,29 @@ class Casework:
     def advance_queried(self) -> int:
         """Send drafted cases and collect outcomes that are due. Returns how many cases moved.
 
-        A peer that cannot be reached is asked again at the next slot; nothing is lost.
+        A peer that cannot be reached, or whose answer does not hold, is asked again at the next slot; nothing is lost,
+        and no other case is kept waiting.
+
+        Raises:
+            PeerError: The first answer that does not hold, after all cases had their turn.
         """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
             due = store.due_cases(node.store, tx, store.QUERIER, node.now_ms())
         moved = 0
+        failure: PeerError | None = None
         for row in due:
             try:
                 bound = node.bound(row.agreement, QUERIER, row.peer)
                 moved += self._send(bound, row) if row.state == CaseState.DRAFTED else self._collect(bound, row)
-            except (UnavailableError, KeyUnavailableError, PurposeRefusedError):
+            except (UnavailableError, KeyUnavailableError, RefusedError):
                 self._postpone(row)
+            except PeerError as error:
+                self._postpone(row)
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return moved
 
     def _send(self, bound: Bound, row: CaseRow) -> int:
@@ -233,7 +246,11 @@ class Casework:
         except FormatError:
             raise ProtocolError(f"{bound.code}: malformed disclosure") from None
         disclosure.verify_release(bound.agreement, envelope, row.request_id)
-        leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
+        try:
+            leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
+        except (AuditError, FormatError):
+            # An AuditError here would stop this node for good, over a log that is not its own.
+            raise ProtocolError(f"{bound.code}: the owner's log entry does not prove") from None
         if leaf.request_id != row.request_id or leaf.source_commitment != commitment:
             raise ProtocolError(f"{bound.code}: the owner's log entry is about something else")
         return envelope
@@ -368,12 +385,15 @@ class Casework:
         if not reason.strip() or len(reason) > MAX_TEXT:
             raise ApprovalMissingError("a reason is needed, of at most 4000 characters")
         with node.store.write() as tx:
-            row = store.find_case(node.store, tx, request_id)
-            if row is None or row.side != store.OWNER:
+            # A peer chooses the ids of its cases, and could choose that of a case that we opened at it.
+            row = store.find_case(node.store, tx, request_id, side=store.OWNER)
+            if row is None:
                 raise PurposeRefusedError("no such case")
             bound = node.bound(row.agreement, OWNER)
             if row.state != OwnerCaseState.AWAITING_DECISION:
                 raise ConflictError(f"the case is {row.state}")
+            if node.now_ms() >= row.next_ms:
+                raise ConflictError("the time to decide is over")
             approvals = list(row.payload["approvals"])
             if approve:
                 if person.id in {a["by"].rsplit(":", 1)[-1] for a in approvals}:
@@ -555,6 +575,9 @@ class Casework:
 
     def _stored_agreement(self, row: CaseRow) -> policy.Agreement:
         """The agreement of a case whose peer was revoked, or that left the policy, since."""
+        for bound in self._node.agreements(OWNER):
+            if bound.code == row.agreement:
+                return bound.agreement
         for template in self._node.pack.templates:
             if row.agreement.startswith(f"{template.code}:"):
                 querier, _, owner = row.agreement.partition(":")[2].partition("-")

@@ -211,8 +211,21 @@ class Node:
         if found is None or found.side is not side or (peer is not None and found.peer != peer):
             raise PurposeRefusedError("no such agreement")
         self.peer(found.peer)
-        policy.check_runnable(found.agreement, self.clock.now(), synthetic=self.synthetic)
+        self.check_runnable(found.agreement)
         return found
+
+    def check_runnable(self, agreement: policy.Agreement) -> None:
+        """Refuse an agreement that may not run now.
+
+        Raises:
+            PurposeRefusedError: It is gated, not in force, or wants witness signatures, which this version does
+                not verify.
+        """
+        policy.check_runnable(agreement, self.clock.now(), synthetic=self.synthetic)
+        if agreement.witnesses:
+            raise PurposeRefusedError(
+                f"{agreement.code}: witness signatures are wanted, and this version verifies none"
+            )
 
     # The log
 

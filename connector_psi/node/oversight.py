@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from connector_psi.audit.checkpoint import verify_checkpoint
 from connector_psi.errors import PurposeRefusedError, UnavailableError
 from connector_psi.node.node import Node
+from connector_psi.storage.store import Tx
 
 MAX_ENTRIES = 256
 
@@ -31,12 +33,12 @@ class Oversight:
         """Return ``(leaf hash, proof)`` under the tree of ``size`` leaves.
 
         Raises:
-            PurposeRefusedError: The log has no such size or leaf.
+            PurposeRefusedError: No signed checkpoint is of such a size yet, or there is no such leaf.
         """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            if not index < size <= node.entries.size(tx):
+            if not index < size <= self._signed_size(tx):
                 raise PurposeRefusedError("no such leaf or size")
             return node.entries.read_node(tx, 0, index), node.log.prove_inclusion(tx, index, size)
 
@@ -44,14 +46,21 @@ class Oversight:
         """Return the proof that the tree of ``old_size`` is a prefix of that of ``new_size``.
 
         Raises:
-            PurposeRefusedError: The log has no such sizes.
+            PurposeRefusedError: No signed checkpoint is of such sizes yet.
         """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            if not 0 < old_size <= new_size <= node.entries.size(tx):
+            if not 0 < old_size <= new_size <= self._signed_size(tx):
                 raise PurposeRefusedError("no such sizes")
             return node.log.prove_consistency(tx, old_size, new_size)
+
+    def _signed_size(self, tx: Tx) -> int:
+        # Leaves that are not signed yet are not there for anybody: whoever could ask for their proofs would see each
+        # event at its instant, and checkpoints appear on a clock.
+        node = self._node
+        note = node.entries.latest_checkpoint(tx)
+        return 0 if note is None else verify_checkpoint(note, node.signer.vkey, node.signer.name).size
 
     def verify(self) -> dict[str, object]:
         """Rehash the whole log and return what ``log verify --json`` prints; works in a node that stopped answering

@@ -197,7 +197,7 @@ class Publishing:
         node, codes = self._node, []
         for bound in node.agreements(OWNER):
             try:
-                policy.check_runnable(bound.agreement, node.clock.now(), synthetic=node.synthetic)
+                node.check_runnable(bound.agreement)
             except PurposeRefusedError:
                 continue
             codes.append(bound.code)

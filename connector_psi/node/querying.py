@@ -321,6 +321,8 @@ class Querying:
             public_key = bytes.fromhex(class_keys[batch.token_class.label])
             outputs = ready.prepared.finish(public_key, EvaluatedElements(evaluated), proof)
             for opened in view.join(outputs):
+                if opened.ticket.token_class != batch.token_class:
+                    raise ProtocolError(f"{bound.code}: a ticket of another class")
                 found[batch.tokens[opened.token_index]].append(opened)
         with node.store.write() as tx:
             weak = 0

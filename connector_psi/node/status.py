@@ -74,7 +74,7 @@ def node_status(node: Node, querying: Querying) -> dict[str, object]:
 
 def _runs(node: Node, agreement: policy.Agreement) -> bool:
     try:
-        policy.check_runnable(agreement, node.clock.now(), synthetic=node.synthetic)
+        node.check_runnable(agreement)
     except PurposeRefusedError:
         return False
     return True

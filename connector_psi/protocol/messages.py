@@ -93,7 +93,7 @@ def source_commitment(salts: Sequence[bytes], digests: Sequence[bytes], tokens: 
     Args:
         salts: 32 secret bytes a message.
         digests: SHA-256 of each raw message.
-        tokens: The tokens that each message put into this batch, in the record's order.
+        tokens: The tokens that each message put into this batch, in the batch's order.
     """
     leaves = [
         hashlib.sha256(salt + digest + b"".join(map(lp, own))).digest()

@@ -6,8 +6,9 @@ but the operator.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
@@ -15,17 +16,21 @@ from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment b
 import grpc
 
 from connector_psi import errors, pki
+from connector_psi.domain.records import Record
 from connector_psi.node import ports
 from connector_psi.node.node import Node
+from connector_psi.node.registration import Result
 from connector_psi.protocol.owner import Query
 from connector_psi.rpc import convert
 from connector_psi.rpc.interceptors import CODE_KEY
 from connector_psi.rpc.v1 import (
+    audit_pb2,
     audit_pb2_grpc,
     disclosure_pb2,
     disclosure_pb2_grpc,
     matching_pb2,
     matching_pb2_grpc,
+    registry_pb2,
     registry_pb2_grpc,
 )
 
@@ -189,6 +194,163 @@ class LocalClient:
 
     def __exit__(self, *_exc: object) -> None:
         self._channel.close()
+
+    # Records
+
+    def register(self, records: Sequence[Record]) -> list[Result]:
+        """Register records in one transaction; one result a record, in order."""
+        request = registry_pb2.RegisterRequest(records=[convert.record_message(record) for record in records])
+        answer = self.call(self.registry.Register, request)
+        return [Result(convert.OUTCOME_NAMES[r.outcome], tuple(r.problems)) for r in answer.results]
+
+    def withdraw(self, source: str, source_ref: str, reason: str) -> bool:
+        """Take a record out of matching."""
+        request = registry_pb2.WithdrawRequest(source=source, source_ref=source_ref, reason=reason)
+        return self.call(self.registry.Withdraw, request).withdrawn
+
+    # Matches
+
+    def matches(self, state: str = "") -> Iterator[dict[str, Any]]:
+        """Yield matches in the order they were found."""
+        after = 0
+        while page := self.call(
+            self.registry.ListMatches, registry_pb2.ListMatchesRequest(state=state, after=after)
+        ).matches:
+            yield from map(convert.match_json, page)
+            after = page[-1].resume_token
+
+    def match(self, match_id: str) -> dict[str, Any]:
+        """Return a match beside the own record."""
+        answer = self.call(self.registry.GetMatch, registry_pb2.GetMatchRequest(match_id=match_id))
+        return convert.match_detail_json(answer)
+
+    def confirm(self, match_id: str, reason: str) -> dict[str, Any]:
+        """Confirm a match."""
+        request = registry_pb2.ConfirmMatchRequest(match_id=match_id, reason=reason)
+        return convert.match_json(self.call(self.registry.ConfirmMatch, request).match)
+
+    def dismiss(self, match_id: str, reason: str) -> dict[str, Any]:
+        """Dismiss a match."""
+        request = registry_pb2.DismissMatchRequest(match_id=match_id, reason=reason)
+        return convert.match_json(self.call(self.registry.DismissMatch, request).match)
+
+    # Cases
+
+    def open_case(
+        self, match_id: str, *, purpose: str, legal_basis: str, case_reference: str, justification: str
+    ) -> dict[str, Any]:
+        """Ask the owner for disclosure of a confirmed match."""
+        request = registry_pb2.RegistryServiceOpenCaseRequest(
+            match_id=match_id,
+            purpose=purpose,
+            legal_basis=legal_basis,
+            case_reference=case_reference,
+            justification=justification,
+        )
+        return convert.case_json(self.call(self.registry.OpenCase, request).case)
+
+    def cases(self, state: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the cases of both sides without their fields, oldest first."""
+        offset = 0
+        while page := self.call(
+            self.registry.ListCases, registry_pb2.ListCasesRequest(state=state, offset=offset)
+        ).cases:
+            yield from map(convert.case_summary_json, page)
+            offset += len(page)
+
+    def case(self, case_id: str) -> dict[str, Any]:
+        """Return a case with its fields."""
+        return convert.case_json(self.call(self.registry.GetCase, registry_pb2.GetCaseRequest(case_id=case_id)).case)
+
+    def decide(self, case_id: str, *, approve: bool, reason: str) -> dict[str, Any]:
+        """Approve or refuse a case that a peer opened here."""
+        request = registry_pb2.DecideCaseRequest(case_id=case_id, approve=approve, reason=reason)
+        return convert.case_json(self.call(self.registry.DecideCase, request).case)
+
+    # The node
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the node."""
+        value: dict[str, Any] = json.loads(self.call(self.node.GetStatus, registry_pb2.GetStatusRequest()).json)
+        return value
+
+    def publish(self, agreement: str = "", progress: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
+        """Publish now, and return what was published; ``progress`` gets the number of tokens encoded so far."""
+        request = registry_pb2.PublishRequest(agreement=agreement)
+        while (answer := self.call(self.node.Publish, request)).job:
+            if progress is not None:
+                progress(answer.tokens)
+            request = registry_pb2.PublishRequest(job=answer.job)
+        return [
+            {
+                "agreement": p.agreement,
+                "epoch": p.epoch,
+                "tokens": p.tokens,
+                "size_class": p.size_class,
+                "manifest_hash": p.manifest_hash.hex(),
+            }
+            for p in answer.published
+        ]
+
+    def sync(self, mark_ms: int = 0) -> tuple[int, dict[str, Any]]:
+        """Return ``(mark, state)``: whether everything registered before the mark is queried and published."""
+        answer = self.call(self.node.Sync, registry_pb2.SyncRequest(mark_ms=mark_ms))
+        return answer.mark_ms, {
+            "done": answer.done,
+            "pending_records": answer.pending_records,
+            "waiting_for": list(answer.waiting_for),
+        }
+
+    def add_peer(self, descriptor: bytes) -> dict[str, Any]:
+        """Add a peer."""
+        answer = self.call(self.node.AddPeer, registry_pb2.AddPeerRequest(descriptor=descriptor))
+        return {"authority": answer.authority, "agreements": list(answer.agreements)}
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Return all peers."""
+        answer = self.call(self.node.ListPeers, registry_pb2.ListPeersRequest())
+        return [
+            {
+                "authority": p.authority,
+                "role": p.role,
+                "address": p.address,
+                "state": p.state,
+                "agreements": list(p.agreements),
+            }
+            for p in answer.peers
+        ]
+
+    def revoke_peer(self, authority: str) -> bool:
+        """Stop all exchange with a peer."""
+        return self.call(self.node.RevokePeer, registry_pb2.RevokePeerRequest(authority=authority)).revoked
+
+    # The log
+
+    def verify_log(self) -> dict[str, Any]:
+        """Return what ``log verify --json`` prints."""
+        value: dict[str, Any] = json.loads(self.call(self.node.VerifyLog, registry_pb2.VerifyLogRequest()).json)
+        return value
+
+    def leaves(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield leaves from ``start`` up to and not including ``end``."""
+        while end is None or start < end:
+            page = self.call(self.audit.GetEntries, audit_pb2.GetEntriesRequest(start=start, limit=256)).leaves
+            if not page:
+                return
+            yield from page if end is None else page[: end - start]
+            start += len(page)
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint."""
+        return self.call(self.audit.GetCheckpoint, audit_pb2.GetCheckpointRequest()).checkpoint
+
+    def inclusion_proof(self, index: int, size: int) -> tuple[bytes, list[bytes]]:
+        """Return ``(leaf hash, proof)``."""
+        request = audit_pb2.GetInclusionProofRequest(index=index, size=size)
+        answer = self.call(self.audit.GetInclusionProof, request)
+        return answer.leaf_hash, list(answer.proof)
+
+    # Calling
 
     def call(self, method: Callable[..., T], request: Any) -> T:  # noqa: ANN401 - any message
         """Call a unary method; a failure is raised as the class that the node raised.

@@ -7,9 +7,10 @@ name.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem, TokenClass
 from connector_psi.errors import FormatError
@@ -152,6 +153,11 @@ def record_message(record: Record) -> registry_pb2.Record:
     )
 
 
+def record_size_bytes(record: Record) -> int:
+    """Return the length of a record's message, for keeping a call under the message limit."""
+    return record_message(record).ByteSize()
+
+
 def parse_record(message: registry_pb2.Record) -> Record:
     """Return the record that a system registers; its identifiers are not canonical yet.
 
@@ -244,3 +250,77 @@ def case_message(view: CaseView) -> registry_pb2.Case:
 def json_text(value: Mapping[str, object]) -> str:
     """Return the JSON text of a report."""
     return json.dumps(value, ensure_ascii=False)
+
+
+# JSON, as commands print it
+
+
+def when(ms: int) -> str:
+    """Return a time for people, empty for 0."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(ms / 1000)) if ms else ""
+
+
+def match_json(m: registry_pb2.Match) -> dict[str, Any]:
+    """Return a match as ``matches list --json`` prints it."""
+    return {
+        "match_id": m.match_id,
+        "agreement": m.agreement,
+        "record_ref": m.record_ref,
+        "identifier_types": list(m.identifier_types),
+        "category": m.category,
+        "state": m.state,
+    }
+
+
+def match_detail_json(answer: registry_pb2.GetMatchResponse) -> dict[str, Any]:
+    """Return a match beside the own record."""
+    return {
+        **match_json(answer.match),
+        "found": when(answer.match.found_ms),
+        "evidence": [
+            {"identifier_type": e.identifier_type, "source_path": e.source_path, "role": e.role}
+            for e in answer.match.evidence
+        ],
+        "record": {
+            "category": answer.record.category,
+            "fields": {name: list(values.values) for name, values in answer.record.fields.items()},
+            "identifiers": [
+                {"type": i.type, "value": i.value, "source_path": i.source_path, "role": i.role}
+                for i in answer.record.identifiers
+            ],
+        },
+    }
+
+
+def case_summary_json(c: registry_pb2.Case) -> dict[str, Any]:
+    """Return a case as ``cases list --json`` prints it."""
+    return {
+        "case_id": c.case_id,
+        "side": c.side,
+        "agreement": c.agreement,
+        "peer": c.peer,
+        "state": c.state,
+        "purpose": c.purpose,
+        "legal_basis": c.legal_basis,
+        "case_reference": c.case_reference,
+        "justification": c.justification,
+        "record_ref": c.record_ref,
+        "match_id": c.match_id,
+        "opened": when(c.opened_ms),
+        "due": when(c.due_ms),
+        "people_needed": c.people_needed,
+        "people_approved": c.people_approved,
+        "claimed_types": list(c.claimed_types),
+    }
+
+
+def case_json(c: registry_pb2.Case) -> dict[str, Any]:
+    """Return a case as ``cases show --json`` prints it."""
+    return {
+        **case_summary_json(c),
+        "fields": {name: list(values.values) for name, values in c.fields.items()},
+        "withheld_fields": list(c.withheld_fields),
+        "handling": list(c.handling),
+        "obligations": list(c.obligations),
+        "erase_after": c.erase_after,
+    }

@@ -1,17 +1,17 @@
 """What stands before every RPC: who may call it, how long it may take, and what a caller sees when it fails.
 
-Access is a table, denied by default: a method that is not in it is answered by nobody. Every kind of handler (unary,
-streaming
-either way) is wrapped, because an exception inside a gRPC handler reaches the peer verbatim otherwise.
+Access is a table, denied by default: a method that is not in it gets the answer of a forbidden one. Every kind of
+handler (unary, streaming either way) is wrapped as a whole, because an exception inside a gRPC handler reaches the peer
+verbatim otherwise. The bytes of a request are parsed only once its sender is admitted.
 
 On the peer port a failure is a status and the constant text of its class. On the local port the agency's own people
-also get
-the error's text, which names places and never values.
+also get the error's text, which names places and never values.
 """
 
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ import grpc
 import structlog
 
 from connector_psi import errors, pki
+from connector_psi.domain.clock import Clock
 from connector_psi.pki import Role
 from connector_psi.rpc import tls
 from connector_psi.rpc.transcript import Transcript
@@ -26,6 +27,10 @@ from connector_psi.rpc.transcript import Transcript
 logger = structlog.get_logger("connector_psi.rpc")
 
 MAX_DEADLINE_S = 30.0
+MAX_OPEN_STREAMS = 32
+"""Streams without a deadline at one time on one port: each holds a thread for as long as its caller likes."""
+MAX_DETAIL_CHARS = 1_000
+"""Of an error's text on the local port; it travels in metadata, which is bounded."""
 CODE_KEY = "connector-psi-code"
 
 STATUS: Mapping[type[errors.ConnectorError], grpc.StatusCode] = {
@@ -125,6 +130,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
 
     Args:
         authority: This node's code.
+        clock: Time, for certificates that expire while a connection lasts.
         local: True for the local port.
         is_active_peer: Whether an authority is an active peer (peer port).
         transcript: Records every message, for synthetic federations.
@@ -133,16 +139,19 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
     def __init__(
         self,
         authority: str,
+        clock: Clock,
         *,
         local: bool,
         is_active_peer: Callable[[str], bool],
         transcript: Transcript | None = None,
     ) -> None:
         self._authority = authority
+        self._clock = clock
         self._transcript = transcript
         self._local = local
         self._is_active_peer = is_active_peer
         self._access = LOCAL_ACCESS if local else PEER_ACCESS
+        self._open_streams = threading.BoundedSemaphore(MAX_OPEN_STREAMS)
 
     def intercept_service(
         self,
@@ -153,7 +162,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         method: str = handler_call_details.method
         handler = continuation(handler_call_details)
         if handler is None or method not in self._access:
-            return grpc.unary_unary_rpc_method_handler(self._refuse)
+            # Streaming both ways, so that the answer does not wait for, or depend on, what is sent.
+            return grpc.stream_stream_rpc_method_handler(self._refuse)
         behaviours = {
             (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
             (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
@@ -162,19 +172,33 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         }
         name, build = behaviours[handler.request_streaming, handler.response_streaming]
         behaviour = getattr(handler, name)
-        wrapped = self._streamed(method, behaviour) if handler.response_streaming else self._single(method, behaviour)
-        return build(
-            wrapped,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
-        )
+        take = self._received(method, handler)
+        wrapped = (self._streamed if handler.response_streaming else self._single)(method, behaviour, take)
+        return build(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
 
-    def _single(self, method: str, behaviour: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        def call(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - any message
-            self._admit(method, context)
-            self._note(method, "request", context, request)
+    def _received(self, method: str, handler: Any) -> Callable[[Any, grpc.ServicerContext], Any]:  # noqa: ANN401
+        """Return what makes messages of the bytes that came in; gRPC would parse them before anybody is asked."""
+
+        def parsed(data: bytes, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - any message
+            self._note(method, "request", context, data)
             try:
-                response = behaviour(request, context)
+                return handler.request_deserializer(data)
+            except Exception:  # noqa: BLE001 - protobuf's own kinds of failure; the bytes are from outside
+                raise errors.FormatError("request: not a message of this method") from None
+
+        def stream(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
+            for item in data:
+                yield parsed(item, context)
+
+        return stream if handler.request_streaming else parsed
+
+    def _single(
+        self, method: str, behaviour: Callable[[Any, Any], Any], take: Callable[[Any, Any], Any]
+    ) -> Callable[[Any, Any], Any]:
+        def call(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - bytes, or an iterator of them
+            try:
+                self._admit(method, context)
+                response = behaviour(take(request, context), context)
                 self._note(method, "response", context, response)
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
@@ -183,29 +207,35 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         return call
 
     def _streamed(
-        self, method: str, behaviour: Callable[[Any, Any], Iterator[Any]]
+        self, method: str, behaviour: Callable[[Any, Any], Iterator[Any]], take: Callable[[Any, Any], Any]
     ) -> Callable[[Any, Any], Iterator[Any]]:
-        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401 - any message
-            self._admit(method, context)
-            self._note(method, "request", context, request)
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401 - as above
+            held = False
             try:
-                for response in behaviour(request, context):
+                self._admit(method, context)
+                if method in _NO_DEADLINE:
+                    held = self._open_streams.acquire(blocking=False)
+                    if not held:
+                        raise errors.CapacityExceededError("too many streams are open")  # noqa: TRY301 - _fail renders it
+                for response in behaviour(take(request, context), context):
                     self._note(method, "response", context, response)
                     yield response
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
+            finally:
+                if held:
+                    self._open_streams.release()
 
         return call
 
     def _note(self, method: str, direction: str, context: grpc.ServicerContext, message: Any) -> None:  # noqa: ANN401
-        # The peer port has no streams towards the node, so every request is one message.
         if self._transcript is not None:
-            caller = tls.identity_of(context)
-            self._transcript.record(method, direction, caller.authority, message.SerializeToString())
+            data = message if isinstance(message, bytes) else message.SerializeToString()
+            self._transcript.record(method, direction, tls.identity_of(context).authority, data)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> None:
         if not self._may_call(method, context):
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, errors.RefusedError.public_detail)
+            raise errors.RefusedError
         if method in _NO_DEADLINE:
             return
         remaining = context.time_remaining()
@@ -217,35 +247,42 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         allowed = self._access[method]
         try:
             caller = tls.identity_of(context)
-        except errors.FormatError:
+            pki.check_validity(tls.certificate_of(context), self._clock.now())
+        except errors.InputError:
             return False
         if isinstance(caller, pki.PersonIdentity):
             return caller.authority == self._authority and caller.role in allowed
         return not self._local and AUTHORITY in allowed and self._is_active_peer(caller.authority)
 
-    def _refuse(self, _request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        context.abort(grpc.StatusCode.PERMISSION_DENIED, errors.RefusedError.public_detail)
-        raise AssertionError
+    def _refuse(self, _request: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+        # What the caller named may be anything: it is not logged.
+        self._fail("unknown", context, errors.RefusedError())
 
     def _fail(self, method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
+        if isinstance(error, grpc.RpcError) or (_is_abort(error) and _is_answered(context)):
+            # The caller is gone, or has its answer.
+            raise error
         if isinstance(error, errors.ConnectorError):
             logger.info("rpc.refused", method=method, code=error.code)
             status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
             if self._local:
                 context.set_trailing_metadata(((CODE_KEY, error.code),))
-                context.abort(status, str(error))
+                context.abort(status, str(error)[:MAX_DETAIL_CHARS])
             context.abort(status, error.public_detail)
-        if not _is_abort(error):
-            incident = secrets.token_hex(4)
-            # The type alone: an exception's text may hold a value.
-            logger.error("rpc.internal", method=method, incident=incident, error=type(error).__name__, **_place(error))
-            context.abort(grpc.StatusCode.INTERNAL, f"internal error {incident}")
-        raise error
+        incident = secrets.token_hex(4)
+        # The type alone: an exception's text may hold a value.
+        logger.error("rpc.internal", method=method, incident=incident, error=type(error).__name__, **_place(error))
+        context.abort(grpc.StatusCode.INTERNAL, f"internal error {incident}")
+        raise AssertionError
 
 
 def _is_abort(error: Exception) -> bool:
     # grpc raises a bare Exception to leave a handler after abort().
     return type(error) is Exception and not error.args
+
+
+def _is_answered(context: grpc.ServicerContext) -> bool:
+    return context.code() is not None  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 def _place(error: Exception) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from connector_psi.errors import ConfigError
 from connector_psi.node.service import Service
@@ -44,7 +44,7 @@ class Ports:
         self._servers: list[grpc.Server] = []
         path = service.node.config.transcript.path
         self._transcript = Transcript(Path(path)) if path else None
-        self._health: list[tuple[health.HealthServicer, tuple[str, ...]]] = []
+        self._health: list[servicers.Health] = []
         self.peer_address = self._open(peer, local=False) if peer is not None else ""
         try:
             self.local_address = self._open(local, local=True)
@@ -56,12 +56,16 @@ class Ports:
         node = self._service.node
         gate = interceptors.Gate(
             node.authority,
+            node.clock,
             local=local,
             is_active_peer=node.has_peer,
             transcript=None if local else self._transcript,
         )
         server = grpc.server(
-            ThreadPoolExecutor(_THREADS, thread_name_prefix="rpc-local" if local else "rpc-peer"),
+            # Open streams have threads of their own, so that they never keep a call waiting.
+            ThreadPoolExecutor(
+                _THREADS + interceptors.MAX_OPEN_STREAMS, thread_name_prefix="rpc-local" if local else "rpc-peer"
+            ),
             interceptors=[gate],
             options=tls.SERVER_OPTIONS,
         )
@@ -74,9 +78,9 @@ class Ports:
             disclosure_pb2_grpc.add_DisclosureServiceServicer_to_server(
                 servicers.DisclosureServicer(self._service), server
             )
-        state = health.HealthServicer()
+        state = servicers.Health(LOCAL_SERVICES if local else PEER_SERVICES)
         health_pb2_grpc.add_HealthServicer_to_server(state, server)
-        self._health.append((state, LOCAL_SERVICES if local else PEER_SERVICES))
+        self._health.append(state)
         credentials = tls.server_credentials(node.credentials, node.root_pem)
         try:
             port = server.add_secure_port(address, credentials)
@@ -90,10 +94,8 @@ class Ports:
 
     def serving(self, *, yes: bool) -> None:
         """Tell the health service whether calls are answered."""
-        status = health_pb2.HealthCheckResponse.SERVING if yes else health_pb2.HealthCheckResponse.NOT_SERVING
-        for state, names in self._health:
-            for name in ("", *names):
-                state.set(name, status)
+        for state in self._health:
+            state.tell(serving=yes)
 
     def stop(self, grace_s: float) -> None:
         """Refuse new calls, let those under way finish, close."""

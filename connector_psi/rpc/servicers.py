@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
 import grpc
+from grpc_health.v1 import health, health_pb2
 
 from connector_psi import pki
 from connector_psi.domain.records import Record
@@ -34,6 +35,8 @@ from connector_psi.storage.cases import CaseRow
 Context = grpc.ServicerContext
 MAX_RECORDS = 1000
 WATCH_POLL_S = 0.5
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PUBLISH_WAIT_S = 10.0
 
 
@@ -364,3 +367,37 @@ def _peer_message(view: PeerView) -> registry_pb2.Peer:
         state=view.state,
         agreements=view.agreements,
     )
+
+
+class Health(health.HealthServicer):
+    """The standard health service of one port, for the services that are there and no other name.
+
+    A name that is watched is kept for as long as the process lives, so names of the caller's choice are not.
+
+    Args:
+        names: Full names of the services.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self._names = ("", *names)
+        self.tell(serving=False)
+
+    def tell(self, *, serving: bool) -> None:
+        """Set the state of all services."""
+        for name in self._names:
+            self.set(name, _SERVING if serving else _NOT_SERVING)
+
+    def Watch(  # type: ignore[override]  # without the callback, gRPC is given an iterator
+        self, request: health_pb2.HealthCheckRequest, context: Context
+    ) -> Iterator[health_pb2.HealthCheckResponse]:
+        """The state of a service, now and whenever it changes."""
+        if request.service in self._names:
+            yield from super().Watch(request, context)
+        else:
+            yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+
+    def List(self, request: health_pb2.HealthListRequest, context: Context) -> health_pb2.HealthListResponse:
+        """The state of all services."""
+        states = {name: self.Check(health_pb2.HealthCheckRequest(service=name), context) for name in self._names}
+        return health_pb2.HealthListResponse(statuses=states)

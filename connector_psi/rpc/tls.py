@@ -1,11 +1,9 @@
 """Mutual TLS for both ports, and nothing below TLS 1.3.
 
 gRPC's Python API cannot set a minimum version. The only TLS 1.2 suite that this process offers needs a pre-shared key
-that
-neither side has, so a TLS 1.2 handshake has nothing to agree on and fails, while TLS 1.3, whose suites this setting
-does not govern,
-works; the gate before every RPC checks the version once more. The variable is read when gRPC is first used, so this
-module is imported first.
+that neither side has, so a TLS 1.2 handshake has nothing to agree on and fails, while TLS 1.3, whose suites this
+setting does not govern, works; the gate before every RPC checks the version once more. The variable is read when gRPC
+is first used, so this module is imported first.
 """
 
 from __future__ import annotations
@@ -91,7 +89,15 @@ def identity_of(context: grpc.ServicerContext) -> pki.Identity:
     Raises:
         FormatError: The certificate names nobody, or the connection is not TLS 1.3.
     """
-    facts: Mapping[str, Sequence[bytes]] = context.auth_context()  # type: ignore[assignment]  # the stubs leave out the lists
-    if list(facts.get("ssl_tls_version", ())) != [b"TLSv1.3"]:
+    if list(_facts(context).get("ssl_tls_version", ())) != [b"TLSv1.3"]:
         raise FormatError("connection: not TLS 1.3")
-    return pki.identity_of(bytes(facts.get("x509_pem_cert", [b""])[0]))
+    return pki.identity_of(certificate_of(context))
+
+
+def certificate_of(context: grpc.ServicerContext) -> bytes:
+    """Return the caller's certificate in PEM, nothing if there is none."""
+    return bytes(_facts(context).get("x509_pem_cert", [b""])[0])
+
+
+def _facts(context: grpc.ServicerContext) -> Mapping[str, Sequence[bytes]]:
+    return context.auth_context()  # type: ignore[return-value]  # the stubs leave out the lists

@@ -107,9 +107,12 @@ def get_case(store: Store, tx: Tx, side: str, peer: str, request_id: bytes) -> C
     return _row(store, row) if row else None
 
 
-def find_case(store: Store, tx: Tx, request_id: bytes) -> CaseRow | None:
-    """Return a case of either side by its id."""
-    row = tx.execute(sa.select(*_COLUMNS).where(cases.c.request_id == request_id).limit(1)).one_or_none()
+def find_case(store: Store, tx: Tx, request_id: bytes, side: str = "") -> CaseRow | None:
+    """Return a case by its id, of one side or of either."""
+    query = sa.select(*_COLUMNS).where(cases.c.request_id == request_id)
+    if side:
+        query = query.where(cases.c.side == side)
+    row = tx.execute(query.limit(1)).one_or_none()
     return _row(store, row) if row else None
 
 

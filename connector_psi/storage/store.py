@@ -82,7 +82,7 @@ class Store:
         self._random = random
         # Writers queue here instead of in SQLite, whose busy handler polls.
         self._writer = threading.RLock()
-        self._engine = sa.create_engine(url, pool_size=16, max_overflow=16)
+        self._engine = sa.create_engine(url, pool_size=16, max_overflow=16, hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _sqlite_pragmas)
             sa.event.listen(self._engine, "begin", _sqlite_begin)

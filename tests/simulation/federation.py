@@ -79,8 +79,9 @@ class DirectOwner:
         return answer
 
     def read_set(self, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
-        yield from self._service("read_set").publishing.read_set(self._caller, manifest_hash, file, offset)
-        self._federation.fault("after:read_set")
+        for piece in self._service("read_set").publishing.read_set(self._caller, manifest_hash, file, offset):
+            yield piece
+            self._federation.fault("after:read_set")
 
     def evaluate(self, query: Query) -> tuple[bytes, bytes]:
         self._federation.queries.append(query)
@@ -141,10 +142,13 @@ class Federation:
                 if code != other:
                     self.services[code].peering.add((root / other / "descriptor.json").read_bytes())
 
+    def connector(self, code: str) -> ports.Connector:
+        return DirectConnector(self, code)
+
     def open(self, code: str) -> Service:
         self._opened += 1
         random = SeededRandom(f"{self.seed}/{code}/{self._opened}")
-        service = Service(self.root / code, lambda _node: DirectConnector(self, code), self.clock, random)
+        service = Service(self.root / code, lambda _node: self.connector(code), self.clock, random)
         self.services[code] = service
         return service
 
