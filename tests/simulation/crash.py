@@ -37,8 +37,9 @@ from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Recor
 from connector_psi.errors import AuditError, ConnectorError
 from connector_psi.node import ports, publishing
 from connector_psi.node.service import Service
+from connector_psi.oprf.group import default_group
 from connector_psi.pki import Role
-from connector_psi.storage import owned, schema
+from connector_psi.storage import owned, queried, schema
 from connector_psi.storage import records as record_store
 from tests.simulation.federation import DirectOwner, Federation, ManualClock, alert, declaration, person
 
@@ -231,11 +232,14 @@ class Story:
                     self.federation.diary.note("failed", service.node.authority, name, error.code)
 
     def _queried(self) -> bool:
-        done = all(not service.publishing.due() for service in (self.sis, self.ics2))
+        if self.sis.publishing.due():
+            return False
         with self.sis.node.store.read() as tx:
             newest = owned.newest_published(tx, AGREEMENT)
-        bound = next(a for a in self.ics2.status()["agreements"] if a["agreement"] == AGREEMENT)  # type: ignore[attr-defined]
-        return done and newest is not None and bound["epoch"] == newest.epoch and not bound["pending_records"]
+        with self.ics2.node.store.read() as tx:
+            taken = queried.current_set(tx, AGREEMENT)
+            last = record_store.max_change_seq(tx)
+        return newest is not None and taken is not None and (taken.epoch, taken.cursor_seq) == (newest.epoch, last)
 
     def _review(self) -> None:
         for row in self.ics2.review.list():
@@ -424,10 +428,9 @@ def _arm(point: int, diary: Diary) -> Callable[[str], None]:
     for name in ("fsync", "replace", "unlink", "mkdir", "rmdir"):
         _arm_file_call(name, happen)
     publishing.READ_BYTES = PIECE_BYTES
-    diary_end = diary
 
     def finished() -> None:
-        diary_end.note("events", count)
+        diary.note("events", count)
 
     happen.finished = finished  # type: ignore[attr-defined]
     return happen
@@ -459,6 +462,8 @@ def main() -> NoReturn:
     """Fork a process for each line of JSON on standard input; answer with its exit status."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # Loaded once, here: what a node loads at its first use is a tenth of a second in every process otherwise.
+    default_group()
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()

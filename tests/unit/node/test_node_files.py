@@ -1,0 +1,109 @@
+"""Settings, descriptors and ``init``: what a node directory is made of."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from connector_psi.domain.clock import SystemClock, SystemRandom
+from connector_psi.errors import ConfigError, UnavailableError
+from connector_psi.node import setup
+from connector_psi.node.config import load_config, parse_config
+from connector_psi.node.descriptor import parse_descriptor
+from connector_psi.node.node import Node
+
+BASE = '[node]\nauthority = "sis"\nprofile = "sis"\nrole = "nsis"\nlisten = "h:1"\nlocal = "h:2"\nsynthetic = true\n'
+
+
+def _init(directory: Path, pki: Path, authority: str = "sis", profile: str = "sis") -> None:
+    setup.init_node(
+        directory,
+        authority=authority,
+        profile=profile,
+        pkidir=pki,
+        listen="127.0.0.1:7001",
+        local="127.0.0.1:7002",
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    config = parse_config(BASE.encode(), "node.toml")
+    assert config.disclosure.not_disclosed_after_s == 72 * 3600
+    assert config.storage.url == "sqlite"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (BASE + "[disclosure]\nslot_s = 0\n", "disclosure.slot_s"),
+        (BASE + "[disclosure]\nslot_s = 10\nnot_disclosed_after_s = 15\n", "disclosure"),
+        (BASE + "[query]\nunknown = 1\n", "query.unknown"),
+        (BASE + "[surprise]\n", "surprise"),
+        (BASE.replace("true", "false") + '[transcript]\npath = "x"\n', "synthetic"),
+        (BASE.replace('"sis"\nprofile', '"NOT A CODE"\nprofile'), "node.authority"),
+        (BASE.replace("nsis", "interpol"), "node.role"),
+        ("[node", "not valid TOML"),
+    ],
+)
+def test_a_wrong_setting_stops_the_node_and_is_named(text: str, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text.encode(), "node.toml")
+    assert "node.toml" in str(caught.value)
+    assert place in str(caught.value)
+
+
+def test_init_makes_a_directory_that_opens_and_keeps_its_secrets(tmp_path: Path) -> None:
+    _init(tmp_path / "sis", tmp_path / "pki")
+    descriptor = parse_descriptor((tmp_path / "sis" / "descriptor.json").read_bytes())
+    assert (descriptor.authority, descriptor.role.value, descriptor.synthetic) == ("sis", "nsis", True)
+    for path in [tmp_path / "sis", *(tmp_path / "sis" / "keys").rglob("*"), *(tmp_path / "sis").rglob("*.key")]:
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path.name
+    node = Node(tmp_path / "sis")
+    try:
+        assert node.authority == "sis"
+        with pytest.raises(UnavailableError):
+            Node(tmp_path / "sis")
+    finally:
+        node.close()
+
+
+def test_init_refuses_what_it_cannot_make_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "file").write_text("mine")
+    with pytest.raises(ConfigError):
+        _init(full, tmp_path / "pki")
+    assert (full / "file").read_text() == "mine"
+    for name, authority, profile in (("a", "UPPER", "sis"), ("b", "sis", "no-such-profile"), ("c", "s" * 17, "sis")):
+        with pytest.raises(ConfigError):
+            _init(tmp_path / name, tmp_path / "pki", authority, profile)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_descriptor_that_was_changed_is_refused(tmp_path: Path) -> None:
+    _init(tmp_path / "sis", tmp_path / "pki")
+    good = json.loads((tmp_path / "sis" / "descriptor.json").read_bytes())
+    changes: list[dict[str, object]] = [
+        {"authority": "europol"},
+        {"address": "10.0.0.1:1"},
+        {"synthetic": False},
+        {"signature": "00" * 64},
+        {"signature": "zz"},
+        {"extra": 1},
+    ]
+    for change in changes:
+        with pytest.raises(ConfigError):
+            parse_descriptor(json.dumps({**good, **change}).encode())
+    for raw in (b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000):
+        with pytest.raises(ConfigError):
+            parse_descriptor(raw)
+
+
+def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not a node directory"):
+        load_config(tmp_path)

@@ -1,0 +1,105 @@
+"""Records in the store: once by reference, amended, withdrawn, sealed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from connector_psi.domain.records import IdentifierType, Record, SourceSystem
+from connector_psi.errors import StorageError
+from connector_psi.storage import records
+from connector_psi.storage.records import Outcome
+from connector_psi.storage.store import Store
+from tests.simulation.federation import SeededRandom, alert
+
+BOX = (IdentifierType.CONTAINER, "CSQU3054383")
+NOW = 1_800_000_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(f"sqlite:///{tmp_path / 'test.db'}", bytes(32), bytes([1]) * 32, SeededRandom("records"))
+    yield made
+    made.close()
+
+
+def _put(store: Store, *items: Record) -> list[Outcome]:
+    with store.write() as tx:
+        return records.put(store, tx, items, NOW)
+
+
+def _live(store: Store, after: int = 0) -> list[tuple[int, str]]:
+    with store.read() as tx:
+        return [(r.change_seq, r.record.source_ref) for r in records.live_after(store, tx, after, 100, NOW)]
+
+
+def test_the_same_record_again_changes_nothing(store: Store) -> None:
+    assert _put(store, alert("A", BOX)) == [Outcome.ACCEPTED]
+    before = _live(store)
+    assert _put(store, alert("A", BOX)) == [Outcome.DUPLICATE]
+    moved = replace(alert("A", BOX), message_digest=bytes(32))
+    assert _put(store, moved) == [Outcome.DUPLICATE]
+    assert _live(store) == before
+
+
+def test_an_amended_record_comes_up_again_for_whoever_follows(store: Store) -> None:
+    _put(store, alert("A", BOX), alert("B"))
+    assert _put(store, alert("A")) == [Outcome.UPDATED]
+    assert _live(store, after=2) == [(3, "A")]
+    assert _live(store) == [(2, "B"), (3, "A")]
+
+
+def test_one_batch_may_hold_a_record_twice(store: Store) -> None:
+    assert _put(store, alert("A", BOX), alert("A", BOX), alert("A")) == [
+        Outcome.ACCEPTED,
+        Outcome.DUPLICATE,
+        Outcome.UPDATED,
+    ]
+    with store.read() as tx:
+        assert records.count_live(tx) == 1
+        found = records.live_after(store, tx, 0, 10, NOW)
+    assert found[0].record == alert("A")
+
+
+def test_a_stored_record_comes_back_as_it_was(store: Store) -> None:
+    record = alert("A", BOX, (IdentifierType.EMAIL, "a@example.org"))
+    _put(store, record)
+    with store.read() as tx:
+        assert records.by_id(store, tx, 1) == (record, True)
+
+
+def test_a_withdrawn_record_is_live_no_more_and_can_come_back(store: Store) -> None:
+    _put(store, alert("A", BOX))
+    with store.write() as tx:
+        assert records.withdraw(store, tx, SourceSystem.SIS, "A", NOW) == 1
+        assert records.withdraw(store, tx, SourceSystem.SIS, "A", NOW) is None
+    assert _live(store) == []
+    assert _put(store, alert("A", BOX)) == [Outcome.UPDATED]
+    assert [ref for _, ref in _live(store)] == ["A"]
+
+
+def test_nothing_of_a_record_stands_in_the_file_in_clear(store: Store, tmp_path: Path) -> None:
+    _put(store, alert("REFERENCE-1", BOX))
+    raw = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for value in (b"CSQU3054383", b"REFERENCE-1", b"sirene@example.org"):
+        assert value not in raw
+    assert b"sis.38.g" in raw, "the control must be found by the same search"
+
+
+def test_a_payload_that_was_changed_or_moved_does_not_open(store: Store) -> None:
+    sealed = store.seal("matches", {"a": 1})
+    assert store.unseal("matches", sealed) == {"a": 1}
+    with pytest.raises(StorageError):
+        store.unseal("cases", sealed)
+    with pytest.raises(StorageError):
+        store.unseal("matches", sealed[:-1] + bytes([sealed[-1] ^ 1]))
+
+
+def test_an_aborted_transaction_leaves_nothing(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.write() as tx:
+        records.put(store, tx, [alert("A", BOX)], NOW)
+        raise RuntimeError
+    assert _live(store) == []
