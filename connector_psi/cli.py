@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
+import re
 import signal
+import stat
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -24,6 +28,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from connector_psi import errors, policy
 from connector_psi.adapters import formats
@@ -58,6 +63,10 @@ EXIT_CODES: Mapping[type[errors.ConnectorError], int] = {
 failed; 6 unavailable."""
 REJECTED_SOME = 3
 VERIFICATION_FAILED = 5
+MAX_ERRORS = 100_000
+"""Errors that ``ingest`` lists; a file of bad lines alone would fill the memory otherwise."""
+MAX_RECORD_BYTES = 1_000_000
+"""A record travels in one message, which has one MiB."""
 
 _EPILOG = (
     "Exit codes: 0 done, 1 internal, 2 usage or configuration, 3 something rejected and the rest kept, "
@@ -122,12 +131,22 @@ def _emit(value: object, as_json: bool, text: Callable[[], None]) -> None:
         text()
 
 
+def _plain(value: object) -> str:
+    """Text as it is shown: nothing in it moves the cursor. Much of it comes from files and from peers."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _print(*parts: object) -> None:
+    """Print a line in which nothing is markup, and nothing is broken that somebody may want to copy."""
+    out.print(Text("".join(map(_plain, parts))), soft_wrap=True)
+
+
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else _plain(cell)) for cell in row))
     out.print(table)
 
 
@@ -144,13 +163,16 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Run three authorities on this machine, from samples to disclosure, and check what crossed the wire."""
-    from connector_psi.demo.story import run_demo  # noqa: PLC0415 - only this command needs it
+    from connector_psi.demo.story import DemoReport, run_demo  # noqa: PLC0415 - only this command needs it
 
-    result = run_demo(seed=seed, keep=keep, serve=serve, console=err if as_json else out)
-    if as_json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-    failed = result["false_positives"] or result["raw_identifiers_on_wire"] or not result["tamper_caught"]
-    if failed:
+    def show(report: DemoReport) -> None:
+        # At once, not at the end: with --serve the end is Ctrl-C.
+        if as_json:
+            sys.stdout.write(json.dumps(report.json, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+    report = run_demo(seed=seed, keep=keep, serve=serve, console=err if as_json else out, on_report=show)
+    if report.failures:
         raise typer.Exit(VERIFICATION_FAILED)
 
 
@@ -194,10 +216,8 @@ def init(
     }
 
     def text() -> None:
-        out.print(
-            f"[bold]{directory}[/] is a node of authority [bold]{descriptor.authority}[/], for synthetic data only."
-        )
-        out.print(
+        _print(
+            f"{directory} is a node of authority {descriptor.authority}, for synthetic data only.\n"
             f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, "
             f"then `connector-psi serve {directory}`."
         )
@@ -211,7 +231,7 @@ def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 
 
     Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
     """
-    _log_to_stderr()
+    _log_to_stderr(logging.INFO)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -238,8 +258,9 @@ def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 
         service.close()
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(level: int) -> None:
     structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -266,6 +287,8 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Take records in. Good ones are kept; what cannot be used is reported with its place, and nothing else is lost."""
+    for path in files:
+        _check_readable(path)
     totals = {"accepted": 0, "updated": 0, "duplicates": 0, "rejected": 0}
     problems: list[dict[str, object]] = []
     with open_local(directory, Role.SYSTEM) as client, _progress(as_json) as bar:
@@ -298,18 +321,24 @@ def _ingest_file(
     advance: Callable[[int], None],
 ) -> None:
     name = str(path)
-    chunk: list[Record] = []
-    size = 0
+    chunk: list[tuple[int, Record]] = []
+    count, size = 0, 0
+
+    def report(code: str, *, line: int | None = None, path: str | None = None) -> None:
+        if len(problems) < MAX_ERRORS:
+            problems.append({"file": name, "line": line, "path": path, "code": code})
+        elif len(problems) == MAX_ERRORS:
+            problems.append({"file": name, "line": None, "path": None, "code": "errors.too_many"})
 
     def flush() -> None:
         nonlocal size
         if not chunk:
             return
-        for record, result in zip(chunk, client.register(chunk), strict=True):
+        for (number, record), result in zip(chunk, client.register([record for _, record in chunk]), strict=True):
             totals["duplicates" if result.outcome == "duplicate" else result.outcome] += 1
             for problem in result.problems:
                 place, _, code = problem.partition(": ")
-                problems.append({"file": name, "line": None, "path": f"{record.source_ref}: {place}", "code": code})
+                report(code, path=_place_in(record, place) or f"record {number}")
         advance(len(chunk))
         chunk.clear()
         size = 0
@@ -318,27 +347,51 @@ def _ingest_file(
         with _opened(path) as stream:
             for item in formats.read(stream, file=name, format=format_name, schemas=schemas):
                 if isinstance(item, Issue):
-                    problems.append({"file": item.file, "line": item.line, "path": item.path, "code": item.code})
+                    report(item.code, line=item.line, path=item.path)
                     totals["rejected"] += item.rejects_record
                     continue
+                count += 1
                 length = record_size_bytes(item)
-                if len(chunk) >= 500 or size + length > 800_000:
+                if length > MAX_RECORD_BYTES:
+                    report("record.too_large", path=f"record {count}")
+                    totals["rejected"] += 1
+                    continue
+                if len(chunk) >= 500 or size + length > MAX_RECORD_BYTES:
                     flush()
-                chunk.append(item)
+                chunk.append((count, item))
                 size += length
-            flush()
-    except errors.FormatError as error:
-        problems.append({"file": name, "line": None, "path": None, "code": f"file.format: {error}"})
+    except OSError:
+        # The files after this one are none the worse for it, nor is what was read of it.
+        report("file.unreadable")
+    flush()
+
+
+def _place_in(record: Record, place: str) -> str:
+    """The place in the message of what the node names by its position in the record; the record's key is a value."""
+    found = re.fullmatch(r"identifiers\[(\d+)\]", place)
+    return record.identifiers[int(found[1])].source_path if found else ""
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse what can be told before anything is taken in."""
+    if str(path) == "-":
+        return
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise errors.ConfigError(f"{path}: a folder; name its files")
     except OSError as error:
-        raise errors.ConfigError(f"{name}: {error.strerror}") from None
+        raise errors.ConfigError(f"{path}: {error.strerror}") from None
+    if not os.access(path, os.R_OK):
+        raise errors.ConfigError(f"{path}: may not be read")
 
 
 def _opened(path: Path) -> BinaryIO:
-    if str(path) != "-":
-        return path.open("rb")
+    stream = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+    if stream.seekable() and stream is not sys.stdin.buffer:
+        return stream
     # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
     spool = io.BytesIO()
-    while block := sys.stdin.buffer.read(1 << 20):
+    while block := stream.read(1 << 20):
         spool.write(block)
     spool.seek(0)
     return spool
@@ -466,7 +519,7 @@ def peer_add(
     _emit(
         value,
         as_json,
-        lambda: out.print(f"{value['authority']} added; in force: {', '.join(value['agreements']) or 'no agreement'}"),
+        lambda: _print(f"{value['authority']} added; in force: {', '.join(value['agreements']) or 'no agreement'}"),
     )
 
 
@@ -500,7 +553,7 @@ def peer_revoke(
         revoked = client.revoke_peer(code)
     if not revoked:
         raise errors.ConfigError(f"{code}: not an active peer")
-    _emit({"authority": code, "revoked": True}, as_json, lambda: out.print(f"{code} revoked"))
+    _emit({"authority": code, "revoked": True}, as_json, lambda: _print(code, " revoked"))
 
 
 # Matches
@@ -607,9 +660,9 @@ def _case_text(v: Mapping[str, Any]) -> None:
         title = "Disclosed" if v["side"] == "querier" or v["state"] == "released" else "Would be disclosed"
         _table(title, ["field", "value"], [(k, ", ".join(x)) for k, x in sorted(v["fields"].items())])
     if v["withheld_fields"]:
-        out.print(f"Withheld: {', '.join(v['withheld_fields'])}")
+        _print(f"Withheld: {', '.join(v['withheld_fields'])}")
     if v["obligations"]:
-        out.print(f"Handling: {', '.join(v['handling'])}; obligations: {', '.join(v['obligations'])}")
+        _print(f"Handling: {', '.join(v['handling'])}; obligations: {', '.join(v['obligations'])}")
 
 
 @cases_app.command("open")
@@ -754,7 +807,7 @@ def log_verify(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = 
         verdict = "[green]verified[/]" if value["verified"] else "[red]NOT VERIFIED[/]"
         out.print(f"{value['origin']}: {value['size']} entries, root {value['root']}: {verdict}")
         for failure in value["failures"]:
-            out.print(f"  {failure}")
+            _print("  ", failure)
 
     _emit(value, as_json, text)
     if not value["verified"]:
@@ -818,7 +871,7 @@ def log_export(
     _emit(
         value,
         as_json,
-        lambda: out.print(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`"),
+        lambda: _print(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`"),
     )
 
 
@@ -950,31 +1003,39 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback answers
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version and PRF backend.")
     ] = False,
 ) -> None:
-    pass
+    # Nothing but results goes to standard output. A node that is opened for one command logs what is wrong with it.
+    _log_to_stderr(logging.ERROR)
 
 
 def main() -> NoReturn:
     """Run a command and exit with its code."""
     # The PRF is many C calls of 50 us that let go of the interpreter. At Python's default of 5 ms each of them would
-    # wait
-    # that long to get it back while another thread works.
+    # wait that long to get it back while another thread works.
     sys.setswitchinterval(1e-4)
     try:
         app(standalone_mode=True)
     except errors.ConnectorError as error:
         code = next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
-        if "--json" in sys.argv:
-            sys.stdout.write(json.dumps({"error": error.code, "detail": str(error)}) + "\n")
-        err.print(f"[bold red]{error.code}[/]: {error}", highlight=False)
-        sys.exit(code)
+        _failed(error.code, str(error), code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the text of a defect, and the lines of its traceback, may hold a value
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        detail = f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
+        _failed(errors.ConnectorError.code, detail, EXIT_CODES[errors.ConnectorError])
     sys.exit(0)
+
+
+def _failed(kind: str, detail: str, code: int) -> NoReturn:
+    if "--json" in sys.argv:
+        sys.stdout.write(json.dumps({"error": kind, "detail": detail}) + "\n")
+    err.print(Text.assemble((kind, "bold red"), ": ", _plain(detail)), soft_wrap=True)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

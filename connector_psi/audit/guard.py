@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,14 @@ from connector_psi.errors import LogForkError, UnavailableError
 _LINE = re.compile(rb"(0|[1-9][0-9]{0,18}) ([0-9a-f]{64})\n")
 
 
+class _LastRead(threading.local):
+    seen: tuple[int, bytes] | None = None
+
+
 class FileGuard:
-    """A ``CheckpointGuard`` kept in a file of its own. Not safe for use from two threads.
+    """A ``CheckpointGuard`` kept in a file of its own.
+
+    What was last read is kept by thread: a thread that only looks (``log verify``) does not disturb one that signs.
 
     Args:
         path: The file; its folder exists.
@@ -32,7 +39,7 @@ class FileGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: tuple[int, bytes] | None = None
+        self._last = _LastRead()
 
     def highest(self) -> tuple[int, bytes] | None:
         """Return size and root of the highest checkpoint signed so far, or None if the file does not exist.
@@ -41,8 +48,8 @@ class FileGuard:
             LogForkError: The file exists and is not a guard.
             UnavailableError: It cannot be read.
         """
-        self._seen = self._read()
-        return self._seen
+        self._last.seen = self._read()
+        return self._last.seen
 
     def advance(self, size: int, root: bytes) -> None:
         """Make this the highest checkpoint; on disk when it returns.
@@ -56,14 +63,14 @@ class FileGuard:
             with self._lock():
                 present = self._read()
                 if present == (size, root):
-                    self._seen = present
+                    self._last.seen = present
                     return
-                if present != self._seen:
+                if present != self._last.seen:
                     raise LogForkError("checkpoint guard: another process signs this log")
                 if present is not None and size <= present[0]:
                     raise LogForkError("checkpoint guard: already stands at this size or above it")
                 self._replace(b"%d %s\n" % (size, root.hex().encode("ascii")))
-                self._seen = (size, root)
+                self._last.seen = (size, root)
         except OSError:
             raise UnavailableError("checkpoint guard: cannot be written") from None
 

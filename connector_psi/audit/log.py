@@ -69,6 +69,8 @@ from connector_psi.errors import (
     KeyUnavailableError,
     LogForkError,
     ProofInvalidError,
+    StorageError,
+    UnavailableError,
 )
 
 Tx = TypeVar("Tx")
@@ -501,22 +503,24 @@ class _Verification(Generic[Tx]):
         )
 
     def _collect_claims(self, guard: CheckpointGuard) -> None:
-        note = self._backend.latest_checkpoint(self._tx)
-        if note is not None:
-            try:
-                checkpoint = verify_checkpoint(note, self._vkey, self._origin)
-                self._claims.append((checkpoint.size, checkpoint.root, "checkpoint"))
-            except (FormatError, ProofInvalidError) as error:
-                self._fail(f"checkpoint: {error}")
+        # The guard before the first read of the transaction, whose snapshot then holds every leaf that the guard stands
+        # for: a checkpoint that is signed meanwhile is no failure.
         try:
             highest = guard.highest()
         except LogForkError as error:
             self._fail(str(error))
-            return
-        if highest is not None:
-            self._claims.append((*highest, "guard"))
-        elif note is not None:
-            self._fail("guard: gone, though checkpoints were signed")
+        else:
+            if highest is not None:
+                self._claims.append((*highest, "guard"))
+            elif self._backend.latest_checkpoint(self._tx) is not None and guard.highest() is None:
+                self._fail("guard: gone, though checkpoints were signed")
+        note = self._backend.latest_checkpoint(self._tx)
+        if note is not None:
+            try:
+                checkpoint = verify_checkpoint(note, self._vkey, self._origin)
+                self._claims.insert(0, (checkpoint.size, checkpoint.root, "checkpoint"))
+            except (FormatError, ProofInvalidError) as error:
+                self._fail(f"checkpoint: {error}")
 
     def _check_claims(self) -> None:
         """Compare the roots claimed for the size that the computed tree has just now."""
@@ -553,7 +557,12 @@ class _Verification(Generic[Tx]):
             self._opened += 1
         except KeyUnavailableError:
             self._unavailable += 1
-        except ProofInvalidError as error:
+            if self._now < leaf.erase_after:
+                self._fail(f"leaf {index}: the key of the body is gone before its time")
+        except UnavailableError:
+            raise
+        except (ProofInvalidError, StorageError) as error:
+            # StorageError: what is stored as the key's id is none, or the key's file was altered.
             self._fail(str(error))
 
     def _fail(self, place: str) -> None:

@@ -1,7 +1,7 @@
 """Writes a full entry summary declaration of ICS2 (message IE4R05) as XML.
 
 Decides: which elements a declaration of the samples has, and their order, which is the schema's. Leaves to others: what
-stands in them (``samples``), and reading them (``adapters.ics2``, which shares no code with this module).
+stands in them (``shipments``), and reading them (``adapters.ics2``, which shares no code with this module).
 
 Source: EU customs data model, ICS2 V2.21, ``IE4R05.xsd`` (namespace ``urn:wco:datamodel:eu:ics2:2``).
 """

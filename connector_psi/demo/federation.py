@@ -1,7 +1,8 @@
 """Three authorities on one machine: made, started as processes of their own, reached, stopped.
 
-Decides: ports, the settings that a demonstration needs (short times to decide, a recording of the peer port), how long a process may
-take to come up and to go. Leaves to others: everything that the nodes do; they are served by ``connector-psi serve`` like any other.
+Decides: ports, the settings that a demonstration needs (short times to decide, a recording of the peer port), how long
+a process may take to come up and to go. Leaves to others: everything that the nodes do; they are served by
+``connector-psi serve`` like any other.
 """
 
 from __future__ import annotations
@@ -16,19 +17,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from connector_psi import pki
-from connector_psi.demo.samples import CUSTOMS, EUROPOL, SIS
+from connector_psi.demo.plan import CUSTOMS, EUROPOL, SIS
 from connector_psi.domain.clock import SystemClock, SystemRandom
+from connector_psi.domain.records import Record
 from connector_psi.errors import ConfigError, UnavailableError
 from connector_psi.node import setup
 from connector_psi.node.config import Layout, parse_config
-from connector_psi.rpc.desk import Desk, open_desk
+from connector_psi.rpc.client import LocalClient
+from connector_psi.rpc.convert import record_size_bytes
+from connector_psi.rpc.local import open_local
 
 AUTHORITIES = (CUSTOMS, SIS, EUROPOL)
 """Codes of the authorities; each uses the shipped profile of its name."""
@@ -40,9 +45,12 @@ DECIDE_S = 8
 _READY_S = 60.0
 _STOP_S = 15.0
 _ATTEMPTS = 3
+_REQUEST_RECORDS = 500
+_REQUEST_BYTES = 800_000
 _SETTINGS: Mapping[str, Mapping[str, object]] = {
     "query": {"interval_s": 0.25, "manifest_poll_s": 0.25},
-    "publish": {"quiet_s": 0.5},
+    # Long enough that the samples are published once, when they are complete and the demonstration says so.
+    "publish": {"quiet_s": 10.0},
     "disclosure": {"slot_s": SLOT_S, "not_disclosed_after_s": DECIDE_S},
     "log": {"checkpoint_s": 0.25},
 }
@@ -75,7 +83,7 @@ class Federation:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._desks: dict[tuple[str, pki.Role], Desk] = {}
+        self._clients: dict[tuple[str, pki.Role], LocalClient] = {}
         self._connections = ExitStack()
         self._processes: list[subprocess.Popen[bytes]] = []
         self.nodes: dict[str, RunningNode] = {}
@@ -136,19 +144,35 @@ class Federation:
     def _spawn(self, directory: Path, log: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "connector_psi.cli", "serve", str(directory)]
         with log.open("ab") as stderr:
-            # A session of its own: Ctrl-C at the terminal reaches the demonstration alone, which stops the nodes in order.
+            # A session of its own: Ctrl-C at the terminal reaches the demonstration alone, which then stops the nodes.
             process = subprocess.Popen(  # noqa: S603 - this package, this interpreter
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
             )
         self._processes.append(process)
         return process
 
-    def desk(self, authority: str, role: pki.Role) -> Desk:
-        """Return the desk of a role at a node; connected on first use."""
+    def client(self, authority: str, role: pki.Role) -> LocalClient:
+        """Return a node's local port as somebody of this role; connected on first use."""
         key = (authority, role)
-        if key not in self._desks:
-            self._desks[key] = self._connections.enter_context(open_desk(self.nodes[authority].directory, role))
-        return self._desks[key]
+        if key not in self._clients:
+            self._clients[key] = self._connections.enter_context(open_local(self.nodes[authority].directory, role))
+        return self._clients[key]
+
+    def register(self, authority: str, records: Iterable[Record]) -> Counter[str]:
+        """Register records at a node, in requests that it takes; returns how many had which outcome."""
+        client = self.client(authority, pki.Role.SYSTEM)
+        outcomes: Counter[str] = Counter()
+        chunk: list[Record] = []
+        size = 0
+        for record in records:
+            length = record_size_bytes(record)
+            if len(chunk) >= _REQUEST_RECORDS or size + length > _REQUEST_BYTES:
+                outcomes.update(result.outcome for result in client.register(chunk))
+                chunk, size = [], 0
+            chunk.append(record)
+            size += length
+        outcomes.update(result.outcome for result in client.register(chunk))
+        return outcomes
 
     def check(self) -> None:
         """See that all nodes are running.
@@ -163,7 +187,7 @@ class Federation:
     def stop(self) -> None:
         """End every process that was started: asked first, then made to."""
         self._connections.close()
-        self._desks.clear()
+        self._clients.clear()
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()

@@ -1,7 +1,7 @@
 """The plaintext join: what the nodes should have found, from the samples alone.
 
-It sees everything that no authority may see, and shares with the nodes only the reading of files. Eligibility, the types that an
-agreement covers and the rule of sufficiency are applied here a second time, as the documents state them.
+It sees everything that no authority may see, and shares with the nodes only the reading of files. Eligibility, the
+types that an agreement covers and the rule of sufficiency are applied here a second time, as the documents state them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from connector_psi.adapters import formats
-from connector_psi.demo.samples import Pair
+from connector_psi.demo.plan import Pair
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Issue, Record
 from connector_psi.policy import Agreement
 
@@ -41,9 +41,7 @@ def read_samples(paths: Iterable[Path]) -> Reading:
 
 def tokens_of(agreement: Agreement, records: Iterable[Record]) -> set[tuple[IdentifierType, str]]:
     """Return the different identifiers of some records that an agreement covers."""
-    return {
-        (i.type, i.value) for record in records for i in record.identifiers if i.type in agreement.identifier_types
-    }
+    return {(i.type, i.value) for record in records for i in record.identifiers if i.type in agreement.identifier_types}
 
 
 def eligible(agreement: Agreement, records: Iterable[Record], now: datetime) -> list[Record]:

@@ -1,8 +1,9 @@
 """Invented identifiers that are right in form: check digits hold, layouts are those of the road, nobody owns them.
 
 Decides: how each type is drawn, and that no two numbers of one run look alike by accident, so that whatever matches was
-meant to. Ship numbers lie below the range that was ever assigned, telephone numbers in ranges that regulators keep for fiction, e-mail
-domains below ``.example``. Leaves to others: the canonical form (``domain.identifiers``), where a number is written (``samples``).
+meant to. Ship numbers lie below the range that was ever assigned, telephone numbers in ranges that regulators keep for
+fiction, e-mail domains below ``.example``. Leaves to others: the canonical form (``domain.identifiers``), where a
+number is written (``shipments``, ``sought``).
 """
 
 from __future__ import annotations

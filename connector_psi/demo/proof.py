@@ -21,7 +21,7 @@ from typing import Any
 from connector_psi.demo.wire import Served
 from connector_psi.errors import UnavailableError
 from connector_psi.node.descriptor import parse_descriptor
-from connector_psi.rpc.desk import Desk
+from connector_psi.rpc.client import LocalClient
 
 _WAIT_S = 15.0
 _VERIFY_S = 60.0
@@ -54,11 +54,11 @@ class Account:
     problems: tuple[str, ...]
 
 
-def export_bundle(desk: Desk, descriptor: bytes, directory: Path) -> str:
+def export_bundle(client: LocalClient, descriptor: bytes, directory: Path) -> str:
     """Write the log of a node as a bundle for the offline verifier, and return the log's key.
 
     Args:
-        desk: Of an auditor.
+        client: Of an auditor.
         descriptor: As the authority handed it over; the key is taken from there and not from the node.
         directory: Made if absent.
 
@@ -66,17 +66,17 @@ def export_bundle(desk: Desk, descriptor: bytes, directory: Path) -> str:
         UnavailableError: The newest entries are not signed in time.
     """
     deadline = time.monotonic() + _WAIT_S
-    while (log := desk.status()["log"])["size"] != log["signed_size"]:
+    while (log := client.status()["log"])["size"] != log["signed_size"]:
         if time.monotonic() > deadline:
             raise UnavailableError("the newest log entries are not signed")
         time.sleep(0.05)
     vkey = parse_descriptor(descriptor).log_vkey
-    note = desk.checkpoint()
+    note = client.checkpoint()
     size = int(note.decode().splitlines()[1])
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "checkpoint").write_bytes(note)
     (directory / "vkey").write_text(vkey + "\n", encoding="utf-8")
-    (directory / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in desk.leaves(size)))
+    (directory / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in client.leaves(0, size)))
     return vkey
 
 

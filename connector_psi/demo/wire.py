@@ -1,12 +1,13 @@
 """Searches recorded messages for identifiers that must not be in them.
 
-A node of a synthetic federation can record what it serves on its peer port, each message as it is serialised and before it is encrypted.
-Whoever asks talks to somebody's peer port, so the recordings of all nodes hold both directions of everything between authorities.
+A node of a synthetic federation can record what it serves on its peer port, each message as it is serialised and before
+it is encrypted. Whoever asks talks to somebody's peer port, so the recordings of all nodes hold both directions of
+everything between authorities.
 
 Decides: the writings of an identifier that are looked for (``writings``), what of a message was released on purpose
-(the envelope of a disclosure, and nothing else), and what counts as found. Leaves to others: which identifiers there are
-(``samples``), what the policy should have released (``story``). The messages are taken apart here by hand, so that the
-search does not rest on the code that it checks.
+(the envelope of a disclosure, and nothing else), and what counts as found. Leaves to others: which identifiers there
+are (``samples``), what the policy should have released (``story``). The messages are taken apart here by hand, so that
+the search does not rest on the code that it checks.
 
 Two rules keep chance out, and nothing else is let pass:
 
@@ -127,7 +128,8 @@ def writings(value: str) -> Iterator[tuple[str, bytes]]:
         yield "hex", upper
     for shift in range(3):
         encoded = base64.b64encode(bytes(shift) + raw)
-        # A character holds six bits. The first ones hold bits of what stands before the value, the last of what follows.
+        # A character holds six bits: the first ones share them with what stands before the value, the last with what
+        # follows it.
         own = encoded[(8 * shift + 5) // 6 : 8 * (shift + len(raw)) // 6]
         yield "base64", own
         if (urlsafe := own.translate(bytes.maketrans(b"+/", b"-_"))) != own:

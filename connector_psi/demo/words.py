@@ -1,8 +1,8 @@
 """Word lists for the samples: companies that do not exist, places that do, goods that travel.
 
 Decides: vocabulary alone. Every company is named after a word for "example", every e-mail domain ends in ``.example``
-(RFC 2606), and telephone numbers come from ranges that regulators keep for fiction (``numbers``), so that nothing here can be taken for
-somebody's data. Leaves to others: who ships what (``samples``).
+(RFC 2606), and telephone numbers come from ranges that regulators keep for fiction (``numbers``), so that nothing here
+can be taken for somebody's data. Leaves to others: who ships what (``shipments``).
 """
 
 from __future__ import annotations

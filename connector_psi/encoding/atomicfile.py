@@ -46,7 +46,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         Path(partial).replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         Path(partial).unlink(missing_ok=True)
         raise UnavailableError(f"cannot write {path.name}: {error.strerror}") from error
@@ -69,8 +69,8 @@ def remove_partials(directory: Path) -> int:
     return len(partials)
 
 
-def _sync_directory(directory: Path) -> None:
-    # A rename is durable only once its directory is.
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable: a new or renamed file is there after a power cut only once its directory is."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import structlog
 from cryptography.exceptions import InvalidSignature
 
 from connector_psi import disclosure, pki, policy
@@ -33,7 +34,6 @@ from connector_psi.errors import (
     PeerError,
     ProtocolError,
     PurposeRefusedError,
-    RefusedError,
     UnavailableError,
 )
 from connector_psi.node.node import OWNER, QUERIER, Bound, Node, from_millis, millis
@@ -47,10 +47,13 @@ from connector_psi.storage import owned, queried, records
 from connector_psi.storage.cases import NEVER_MS, CaseRow
 from connector_psi.storage.store import Tx
 
+logger = structlog.get_logger("connector_psi.node")
+
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
 MAX_CODES = 4096
 PAGE = 100
+RETRY_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +167,8 @@ class Casework:
     def advance_queried(self) -> int:
         """Send drafted cases and collect outcomes that are due. Returns how many cases moved.
 
-        A peer that cannot be reached, or whose answer does not hold, is asked again at the next slot; nothing is lost,
-        and no other case is kept waiting.
+        A peer that cannot be reached is asked again soon, one that refuses or whose answer does not hold at the next
+        slot; nothing is lost, and no other case is kept waiting.
 
         Raises:
             PeerError: The first answer that does not hold, after all cases had their turn.
@@ -173,21 +176,39 @@ class Casework:
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            due = store.due_cases(node.store, tx, store.QUERIER, node.now_ms())
+            due = store.due_cases(tx, store.QUERIER, node.now_ms())
         moved = 0
+        away: set[str] = set()
         failure: PeerError | None = None
-        for row in due:
+        for peer, request_id in due:
+            if peer in away:
+                continue
             try:
-                bound = node.bound(row.agreement, QUERIER, row.peer)
-                moved += self._send(bound, row) if row.state == CaseState.DRAFTED else self._collect(bound, row)
-            except (UnavailableError, KeyUnavailableError, RefusedError):
-                self._postpone(row)
-            except PeerError as error:
-                self._postpone(row)
-                failure = failure or error
+                moved += self._advance_queried(peer, request_id)
+            except AuditError:
+                raise
+            except UnavailableError:
+                # Every further call could take as long to fail as this one did.
+                away.add(peer)
+                now = node.now_ms()
+                with node.store.write() as tx:
+                    store.postpone_peer(tx, store.QUERIER, peer, now, min(self._next_slot_ms(now), now + RETRY_MS))
+            except Exception as error:  # noqa: BLE001 - one case must not keep the others back
+                self._park(store.QUERIER, peer, request_id, error)
+                if isinstance(error, PeerError):
+                    failure = failure or error
         if failure is not None:
             raise failure
         return moved
+
+    def _advance_queried(self, peer: str, request_id: bytes) -> int:
+        node = self._node
+        with node.store.read() as tx:
+            row = store.get_case(node.store, tx, store.QUERIER, peer, request_id)
+        if row is None:
+            return 0
+        bound = node.bound(row.agreement, QUERIER, row.peer)
+        return self._send(bound, row) if row.state == CaseState.DRAFTED else self._collect(bound, row)
 
     def _send(self, bound: Bound, row: CaseRow) -> int:
         node = self._node
@@ -197,6 +218,8 @@ class Casework:
         except ConflictError:
             raise ProtocolError(f"{bound.code}: the owner knows another case of this id") from None
         with node.store.write() as tx:
+            if not self._unmoved(tx, row):
+                return 0
             store.update_case(
                 node.store, tx, replace(row, state=CaseState.PENDING, next_ms=self._next_slot_ms(node.now_ms()))
             )
@@ -206,11 +229,15 @@ class Casework:
         node = self._node
         answer = self._connector.owner(bound.peer).get_outcome(bound.code, row.request_id)
         if answer is None:
-            self._postpone(row)
+            with node.store.write() as tx:
+                next_ms = self._next_slot_ms(node.now_ms())
+                store.postpone_case(tx, store.QUERIER, row.peer, row.request_id, next_ms)
             return 0
         envelope = self._verified(bound, row, answer)
         state = CaseState.DISCLOSED if envelope.outcome is Outcome.DISCLOSED else CaseState.NOT_DISCLOSED
         with node.store.write() as tx:
+            if not self._unmoved(tx, row):
+                return 0
             entry = node.append(
                 tx,
                 Event.RECEIPT,
@@ -246,19 +273,23 @@ class Casework:
         except FormatError:
             raise ProtocolError(f"{bound.code}: malformed disclosure") from None
         disclosure.verify_release(bound.agreement, envelope, row.request_id)
-        try:
-            leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
-        except (AuditError, FormatError):
-            # An AuditError here would stop this node for good, over a log that is not its own.
-            raise ProtocolError(f"{bound.code}: the owner's log entry does not prove") from None
+        leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
         if leaf.request_id != row.request_id or leaf.source_commitment != commitment:
             raise ProtocolError(f"{bound.code}: the owner's log entry is about something else")
         return envelope
 
-    def _postpone(self, row: CaseRow) -> None:
+    def _unmoved(self, tx: Tx, row: CaseRow) -> bool:
+        """Whether a case is as it was read; asked under the write lock, so that no step is done twice."""
+        known = store.get_case(self._node.store, tx, row.side, row.peer, row.request_id)
+        return known is not None and known.state == row.state
+
+    def _park(self, side: str, peer: str, request_id: bytes, error: Exception) -> None:
+        """Leave a case that cannot be moved now to the next slot."""
         node = self._node
+        # The type alone: the text of a defect may hold a value.
+        logger.warning("case.parked", side=side, case=request_id.hex(), error=type(error).__name__)
         with node.store.write() as tx:
-            store.update_case(node.store, tx, replace(row, next_ms=self._next_slot_ms(node.now_ms())))
+            store.postpone_case(tx, side, peer, request_id, self._next_slot_ms(node.now_ms()))
 
     def _next_slot_ms(self, now_ms: int) -> int:
         return millis(disclosure.next_slot(from_millis(now_ms), self._node.config.disclosure.slot_s))
@@ -356,21 +387,32 @@ class Casework:
     # Owner: judging, deciding, releasing
 
     def advance_owned(self) -> int:
-        """Judge received cases and write the outcomes that are due. Returns how many cases moved."""
+        """Judge received cases and write the outcomes that are due. Returns how many cases were due.
+
+        A case that cannot be moved is left to the next slot, and no other case is kept waiting.
+
+        Raises:
+            UnavailableError: The log cannot be written now; what is due stays due.
+        """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            due = store.due_cases(node.store, tx, store.OWNER, node.now_ms())
-        for found in due:
-            with node.store.write() as tx:
-                # Read again under the write lock: a person may have decided since.
-                row = store.get_case(node.store, tx, store.OWNER, found.peer, found.request_id)
-                if row is None or row.next_ms > node.now_ms():
-                    continue
-                if row.state == OwnerCaseState.RECEIVED:
-                    self._judge(tx, row)
-                elif row.state != OwnerCaseState.RELEASED:
-                    self._release(tx, row)
+            due = store.due_cases(tx, store.OWNER, node.now_ms())
+        for peer, request_id in due:
+            try:
+                with node.store.write() as tx:
+                    # Read under the write lock: a person may have decided since.
+                    row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
+                    if row is None or row.next_ms > node.now_ms():
+                        continue
+                    if row.state == OwnerCaseState.RECEIVED:
+                        self._judge(tx, row)
+                    elif row.state != OwnerCaseState.RELEASED:
+                        self._release(tx, row)
+            except (AuditError, UnavailableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - one case must not keep the others back
+                self._park(store.OWNER, peer, request_id, error)
         return len(due)
 
     def decide(self, request_id: bytes, person: pki.PersonIdentity, reason: str, *, approve: bool) -> CaseRow:

@@ -18,6 +18,7 @@ from connector_psi.disclosure import CASE_TIME_S
 from connector_psi.errors import ConfigError
 from connector_psi.policy import ProfileRole
 
+MAX_RECORDS_PER_ROUND = 100_000
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -50,7 +51,7 @@ class QuerySection(_Section):
     """Time between two rounds of batches."""
     manifest_poll_s: Seconds = 1.0
     """Time between two looks for a newer set of each peer."""
-    records_per_round: int = Field(default=2000, ge=1, le=100_000)
+    records_per_round: int = Field(default=2000, ge=1, le=MAX_RECORDS_PER_ROUND)
 
 
 class PublishSection(_Section):

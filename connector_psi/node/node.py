@@ -77,6 +77,11 @@ class Node:
         self._lock = DirectoryLock(self.layout.lock)
         try:
             self._open()
+            try:
+                self._open_log()
+            except BaseException:
+                self.store.close()
+                raise
         except BaseException:
             self._lock.release()
             raise
@@ -94,6 +99,8 @@ class Node:
             bytes(self.keyring.node_key("index")),
             self.random,
         )
+
+    def _open_log(self) -> None:
         self.signing_key = self.keyring.signing_key
         self.signer = NoteSigner(log_origin(self.authority), self.keyring.log_key)
         self.entries = SqlLogBackend()

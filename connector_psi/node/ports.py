@@ -99,3 +99,7 @@ class Connector(Protocol):
     def forget(self, authority: str) -> None:
         """Drop any connection to a peer, because it was revoked or its address changed."""
         ...
+
+    def close(self) -> None:
+        """Drop all connections and end the calls under way; ``owner`` raises ``UnavailableError`` from now on."""
+        ...

@@ -20,8 +20,9 @@ from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record
 from connector_psi.encoding import bloom, tickets
 from connector_psi.encoding import manifest as manifests
+from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.sealedfile import SealedFile, seal_file
-from connector_psi.errors import KeyUnavailableError, PurposeRefusedError
+from connector_psi.errors import KeyUnavailableError, PurposeRefusedError, UnavailableError
 from connector_psi.node.node import OWNER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, ManifestAnswer
 from connector_psi.protocol import messages
@@ -110,7 +111,7 @@ class Publishing:
         lookups += b"".join(dummies[i : i + 16] for i in range(0, len(dummies), tickets.ROW_BYTES))
         rows += dummies
         folder = node.layout.owned_set(code, epoch)
-        folder.mkdir(mode=0o700, parents=True)
+        _make_folder(folder)
         plain = {FILTER: folder / "filter.plain", TICKETS: folder / "tickets.plain"}
         bloom.write_filter(plain[FILTER], bytes(lookups), size)
         tickets.write_tickets(plain[TICKETS], bytes(rows))
@@ -205,6 +206,15 @@ class Publishing:
 
     def retire(self) -> list[tuple[str, int]]:
         """Destroy the seeds and files of epochs that ended, and the case keys whose window passed."""
+        # Held to the end if no set is being built: one that is finished meanwhile would look like an interrupted one.
+        idle = self._building.acquire(blocking=False)
+        try:
+            return self._retire(idle=idle)
+        finally:
+            if idle:
+                self._building.release()
+
+    def _retire(self, *, idle: bool) -> list[tuple[str, int]]:
         node, now = self._node, self._node.now_ms()
         with node.store.read() as tx:
             rows = owned.list_epochs(tx)
@@ -212,7 +222,7 @@ class Publishing:
         ended = []
         for row in rows:
             bound = agreements.get(row.agreement)
-            if row.wrapped_seed is not None and self._has_ended(row, now):
+            if row.wrapped_seed is not None and self._has_ended(row, now, idle=idle):
                 node.keyring.destroy_epoch(row.agreement, row.epoch)
                 shutil.rmtree(node.layout.owned_set(row.agreement, row.epoch), ignore_errors=True)
                 with node.store.write() as tx:
@@ -228,10 +238,10 @@ class Publishing:
                     owned.forget_case_keys(tx, row.agreement, row.epoch)
         return ended
 
-    def _has_ended(self, row: EpochRow, now: int) -> bool:
+    def _has_ended(self, row: EpochRow, now: int, *, idle: bool) -> bool:
         if row.state == owned.PREPARING:
             # A build that a crash interrupted; one that is running holds the lock.
-            return not self._building.locked()
+            return idle
         overlap_ms = self._node.config.publish.overlap_s * 1000
         superseded = row.superseded_ms is not None and now >= row.superseded_ms + overlap_ms
         return superseded or now >= (row.not_after_ms or 0)
@@ -300,6 +310,16 @@ def _items(agreement: policy.Agreement, chunk: Sequence[StoredRecord]) -> list[E
         )
         for r in chunk
     ]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the folder of an epoch, durable up to the data folder."""
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+        for parent in list(folder.parents)[:3]:
+            sync_directory(parent)
+    except OSError as error:
+        raise UnavailableError(f"cannot make the folder of a set: {error.strerror}") from None
 
 
 def _entry(path: Path) -> manifests.FileEntry:

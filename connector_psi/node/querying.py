@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections import defaultdict
@@ -26,9 +27,11 @@ from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
 from connector_psi.encoding import manifest as manifests
+from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.bloom import Filter
 from connector_psi.encoding.tickets import TicketFile
-from connector_psi.errors import FormatError, ProtocolError
+from connector_psi.errors import AuditError, FormatError, PeerError, ProtocolError, UnavailableError
+from connector_psi.node.config import MAX_RECORDS_PER_ROUND
 from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
 from connector_psi.node.publishing import record_tokens
@@ -94,10 +97,11 @@ class Querying:
     def take_newest(self, code: str) -> bool:
         """Fetch the newest set of an agreement, check all of it and put it in use. Returns whether it is a new one.
 
+        A set in use whose files are gone or were damaged is fetched again.
+
         Raises:
-            ProtocolError: The manifest or a file is not what it must be; the set in use stays in use.
-            AuditError: The manifest's log entry does not prove; the set in use stays in use.
-            UnavailableError: The owner cannot be reached, or has published nothing yet.
+            ProtocolError: The manifest, its log entry or a file is not what it must be; the set in use stays in use.
+            UnavailableError: The owner cannot be reached, has published nothing yet, or the disk is full.
         """
         node = self._node
         bound = node.bound(code, QUERIER)
@@ -108,19 +112,12 @@ class Querying:
             with node.store.read() as tx:
                 current = queried.current_set(tx, code)
             if current is not None and current.manifest_hash == digest:
+                if code not in self._mapped:
+                    self._use(code, self._fetch(code, manifests.parse_manifest(current.manifest), digest, owner))
                 self._fresh_until[code] = answer.fresh_until_ms
                 return False
             manifest = self._checked(bound, answer, digest)
-            folder = node.layout.taken_set(code, manifest.epoch)
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for name in (FILTER, TICKETS):
-                _download(owner, digest, name, folder / name, getattr(manifest.files, name).size_bytes)
-            try:
-                manifests.verify_files(manifest, folder / FILTER, folder / TICKETS)
-                self._map(code, manifest).close()
-            except FormatError:
-                shutil.rmtree(folder, ignore_errors=True)
-                raise
+            mapped = self._fetch(code, manifest, digest, owner)
             keys = [bytes.fromhex(key) for key in manifest.class_keys.values()]
             with node.store.write() as tx:
                 queried.take_set(
@@ -133,12 +130,25 @@ class Querying:
                     node.now_ms(),
                     millis(manifests.decode_time(manifest.not_after)),
                 )
-            old = self._mapped.pop(code, None)
-            if old is not None:
-                old.close()
-                shutil.rmtree(node.layout.taken_set(code, old.epoch), ignore_errors=True)
+            self._use(code, mapped)
             self._fresh_until[code] = answer.fresh_until_ms
         return True
+
+    def _fetch(self, code: str, manifest: manifests.Manifest, digest: bytes, owner: OwnerPort) -> _Mapped:
+        """Make the files of a set lie in its folder, whole, durable and as the manifest says, and map them."""
+        folder = self._node.layout.taken_set(code, manifest.epoch)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in (FILTER, TICKETS):
+                _download(owner, digest, name, folder / name, getattr(manifest.files, name).size_bytes)
+            sync_directory(folder)
+        except OSError as error:
+            raise UnavailableError(f"{code}: cannot write a set: {error.strerror}") from None
+        try:
+            return self._map(code, manifest)
+        except FormatError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ProtocolError(f"{code}: {error}") from None
 
     def _checked(self, bound: Bound, answer: ManifestAnswer, digest: bytes) -> manifests.Manifest:
         node, code = self._node, bound.code
@@ -174,7 +184,12 @@ class Querying:
         return manifest
 
     def _map(self, code: str, manifest: manifests.Manifest) -> _Mapped:
+        """Check the files against the manifest and map them.
+
+        Cost: SHA-256 of the whole set. Without it, a bit that flipped on the disk since would be a match not found.
+        """
         folder = self._node.layout.taken_set(code, manifest.epoch)
+        manifests.verify_files(manifest, folder / FILTER, folder / TICKETS)
         filter_ = Filter.open(folder / FILTER, manifest.size_class)
         try:
             rows = TicketFile.open(folder / TICKETS, manifest.size_class)
@@ -184,13 +199,33 @@ class Querying:
         return _Mapped(manifest.epoch, SetView(code, manifest.epoch, filter_, rows), filter_, rows)
 
     def _view(self, taken: TakenSet) -> SetView:
-        mapped = self._mapped.get(taken.agreement)
+        code, mapped = taken.agreement, self._mapped.get(taken.agreement)
         if mapped is None or mapped.epoch != taken.epoch:
-            if mapped is not None:
-                mapped.close()
-            mapped = self._map(taken.agreement, manifests.parse_manifest(taken.manifest))
-            self._mapped[taken.agreement] = mapped
+            try:
+                mapped = self._map(code, manifests.parse_manifest(taken.manifest))
+            except FormatError as error:
+                shutil.rmtree(self._node.layout.taken_set(code, taken.epoch), ignore_errors=True)
+                raise UnavailableError(f"{code}: the set was damaged and must be fetched again: {error}") from None
+            self._use(code, mapped)
         return mapped.view
+
+    def _use(self, code: str, mapped: _Mapped) -> None:
+        """Put a mapped set in use, and delete all others of its agreement with what a crash left of them."""
+        self._unmap(code)
+        self._mapped[code] = mapped
+        folder = self._node.layout.taken_set(code, mapped.epoch)
+        for other in folder.parent.iterdir():
+            if other.name != folder.name:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _discard(self, taken: TakenSet) -> None:
+        self._unmap(taken.agreement)
+        shutil.rmtree(self._node.layout.taken_set(taken.agreement, taken.epoch), ignore_errors=True)
+
+    def _unmap(self, code: str) -> None:
+        mapped = self._mapped.pop(code, None)
+        if mapped is not None:
+            mapped.close()
 
     # Asking
 
@@ -213,12 +248,16 @@ class Querying:
         with self._running:
             with node.store.read() as tx:
                 taken = queried.current_set(tx, code)
-                if taken is None or taken.not_after_ms <= node.now_ms():
+                if taken is None:
+                    return 0
+                if taken.not_after_ms <= node.now_ms():
+                    # An expired set answers nothing any more, so it is not kept either.
+                    self._discard(taken)
                     return 0
                 open_rows = queried.open_batches(node.store, tx, code, taken.epoch)
-                covered = records.live_after(
-                    node.store, tx, taken.cursor_seq, node.config.query.records_per_round, node.now_ms()
-                )
+                # A round that was opened under a larger setting is finished whole.
+                limit = MAX_RECORDS_PER_ROUND if open_rows else node.config.query.records_per_round
+                covered = records.live_after(node.store, tx, taken.cursor_seq, limit, node.now_ms())
                 newest = records.max_change_seq(tx)
             if open_rows:
                 # A crash: the round is the one whose batches were logged, whatever was registered since.
@@ -320,15 +359,23 @@ class Querying:
             evaluated, proof = owner.evaluate(query)
             public_key = bytes.fromhex(class_keys[batch.token_class.label])
             outputs = ready.prepared.finish(public_key, EvaluatedElements(evaluated), proof)
-            for opened in view.join(outputs):
+            try:
+                opened_rows = view.join(outputs)
+            except PeerError:
+                # Perhaps the file was damaged since it was mapped: the next turn checks it, and fetches it again.
+                self._unmap(bound.code)
+                raise
+            for opened in opened_rows:
                 if opened.ticket.token_class != batch.token_class:
                     raise ProtocolError(f"{bound.code}: a ticket of another class")
                 found[batch.tokens[opened.token_index]].append(opened)
         with node.store.write() as tx:
             weak = 0
+            kept: set[bytes] = set()
             for stored in covered:
-                weak += self._judge(bound, taken, stored, found, tx)
-            queried.mark_gone(tx, bound.code, [stored.id for stored in covered], taken.epoch)
+                weak += self._judge(bound, taken, stored, found, tx, kept)
+            queried.mark_gone(tx, bound.code, [stored.id for stored in covered], kept)
+            queried.mark_left(tx, bound.code, taken.cursor_seq, until)
             queried.count_weak(tx, bound.code, taken.epoch, weak)
             queried.drop_batches(tx, bound.code, taken.epoch)
             queried.advance_cursor(tx, bound.code, taken.epoch, until)
@@ -348,9 +395,18 @@ class Querying:
     # Judging
 
     def _judge(
-        self, bound: Bound, taken: TakenSet, stored: StoredRecord, found: Mapping[bytes, list[Opened]], tx: Tx
+        self,
+        bound: Bound,
+        taken: TakenSet,
+        stored: StoredRecord,
+        found: Mapping[bytes, list[Opened]],
+        tx: Tx,
+        kept: set[bytes],
     ) -> int:
-        """Group what a record's tokens opened by ticket and apply the match rule. Returns the number of weak groups."""
+        """Group what a record's tokens opened by ticket and apply the match rule.
+
+        Adds the identities of its matches to ``kept``. Returns the number of weak groups.
+        """
         node = self._node
         groups: dict[bytes, list[tuple[IdentifierType, bytes, Opened]]] = defaultdict(list)
         for identifier_type, token in record_tokens(bound.agreement, stored.record):
@@ -374,6 +430,7 @@ class Querying:
                 # their number is part of the identity: one more or less, and each is looked at again.
                 key = json.dumps([bound.code, stored.id, content.hex(), category, position, len(same)])
                 identity = node.store.mac(key.encode())
+                kept.add(identity)
                 payload = {
                     "ticket_id": ticket_id.hex(),
                     "redeem": [opened.ticket.redeem.hex() for _, _, opened in group],
@@ -402,15 +459,18 @@ def verify_leaf(
     """Check that a peer's log holds a leaf with these fields, and return the leaf.
 
     Raises:
-        ProtocolError: The leaf says something else.
-        ProofInvalidError: Checkpoint or proof do not verify.
+        ProtocolError: The leaf says something else, or checkpoint or proof do not verify. Never ``AuditError``: that is
+            for this node's own log, and ends the node.
     """
-    key = parse_vkey(vkey)
-    checkpoint = verify_checkpoint(proof.checkpoint, key, key.name)
-    merkle.verify_inclusion(
-        merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, list(proof.proof), checkpoint.root
-    )
-    leaf = parse_leaf(proof.leaf)
+    try:
+        key = parse_vkey(vkey)
+        checkpoint = verify_checkpoint(proof.checkpoint, key, key.name)
+        merkle.verify_inclusion(
+            merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, list(proof.proof), checkpoint.root
+        )
+        leaf = parse_leaf(proof.leaf)
+    except (AuditError, FormatError):
+        raise ProtocolError(f"{agreement}: a log entry does not prove") from None
     if (
         leaf.event is not event
         or leaf.agreement != agreement
@@ -427,13 +487,16 @@ def _download(owner: OwnerPort, digest: bytes, name: str, path: Path, size: int)
     if offset > size:
         path.unlink()
         offset = 0
+    if offset == size:
+        return
     with path.open("ab") as out:
-        if offset < size:
-            for piece in owner.read_set(digest, name, offset):
-                offset += len(piece)
-                if offset > size:
-                    raise ProtocolError("a set's file is longer than its manifest says")
-                out.write(piece)
+        for piece in owner.read_set(digest, name, offset):
+            offset += len(piece)
+            if offset > size:
+                raise ProtocolError("a set's file is longer than its manifest says")
+            out.write(piece)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _sources(tokens: Sequence[bytes], holders: Mapping[bytes, list[StoredRecord]]) -> list[tuple[bytes, list[int]]]:

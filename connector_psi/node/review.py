@@ -12,6 +12,7 @@ from connector_psi.storage.queried import MatchRow
 
 MAX_REASON = 4000
 PAGE = 200
+_MAX_SEQ = (1 << 63) - 1
 
 
 class Review:
@@ -23,8 +24,10 @@ class Review:
     def list(self, *, state: str = "", after: int = 0, limit: int = 0) -> list[MatchRow]:
         """Return matches in the order they were found, at most 200; those taken back only under ``gone``."""
         self._node.check_alive()
+        # On the wire it is a uint64, which no store holds: asking one would be an internal error.
+        after, limit = min(after, _MAX_SEQ), min(limit or PAGE, PAGE)
         with self._node.store.read() as tx:
-            return queried.list_matches(self._node.store, tx, state=state, after=after, limit=min(limit or PAGE, PAGE))
+            return queried.list_matches(self._node.store, tx, state=state, after=after, limit=limit)
 
     def get(self, match_id: str) -> tuple[MatchRow, Record | None]:
         """Return a match and this node's own record beside it.

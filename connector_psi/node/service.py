@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from connector_psi.domain.clock import Clock, RandomSource
-from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError, UnavailableError
+from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError
 from connector_psi.node.casework import Casework
 from connector_psi.node.evaluation import Evaluation
 from connector_psi.node.node import OWNER, QUERIER, Node
@@ -137,12 +137,26 @@ class Service:
         self.node.checkpoint()
 
     def tick_publish(self) -> list[Published]:
-        """Publish what is due and end what is over."""
+        """Publish what is due and end what is over.
+
+        Raises:
+            ConnectorError: The first failure, after all agreements had their turn and what is over was ended.
+        """
         self.node.check_alive()
-        published = [self.publishing.publish(code) for code in self.publishing.due()]
+        published: list[Published] = []
+        failure: ConnectorError | None = None
+        for code in self.publishing.due():
+            try:
+                published.append(self.publishing.publish(code))
+            except AuditError:
+                raise
+            except ConnectorError as error:
+                failure = failure or error
         if published:
             self.node.checkpoint()
         self.publishing.retire()
+        if failure is not None:
+            raise failure
         return published
 
     def tick_query(self) -> int:
@@ -161,11 +175,9 @@ class Service:
                 self.querying.take_newest(bound.code)
                 while count := self.querying.run_round(bound.code):
                     covered += count
-            except AuditError as error:
-                # A peer's log that does not prove is the peer's failure; this node's own log is checked elsewhere.
-                if self.node.fatal is not None:
-                    raise
-                failure = failure or UnavailableError(f"{bound.code}: {error.code}")
+            except AuditError:
+                # This node's own log; a peer's that does not prove is a PeerError.
+                raise
             except ConnectorError as error:
                 failure = failure or error
         if failure is not None:
@@ -210,7 +222,9 @@ class Service:
             ("log", self.tick_log, settings.log.checkpoint_s),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
-            ("cases", self.tick_cases, min(1.0, settings.disclosure.slot_s / 4)),
+            # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.
+            ("owned cases", self.casework.advance_owned, min(1.0, settings.disclosure.slot_s / 4)),
+            ("queried cases", self.casework.advance_queried, min(1.0, settings.disclosure.slot_s / 4)),
         ]
         for name, turn, pause_s in loops:
             thread = threading.Thread(target=self._loop, args=(name, turn, pause_s), name=f"loop-{name}", daemon=True)
@@ -240,6 +254,8 @@ class Service:
     def close(self) -> None:
         """Stop the loops and close the node."""
         self._stop.set()
+        # A call to a peer that hangs would keep its loop until the deadline.
+        self.connector.close()
         for thread in self._threads:
             thread.join(timeout=30)
         self._job_pool.shutdown()

@@ -64,6 +64,9 @@ def _raised(call: Callable[[], T], where: str) -> T:
         return call()
     except grpc.RpcError as error:
         raise _translate(error, where) from None
+    except ValueError:
+        # What gRPC raises on a channel that was closed meanwhile.
+        raise errors.UnavailableError(f"{where}: the connection was closed") from None
 
 
 def _translate(error: grpc.RpcError, where: str) -> errors.ConnectorError:
@@ -101,7 +104,7 @@ class PeerClient:
                 manifest_hash=manifest_hash, file=convert.SET_FILES[file], offset=offset
             )
             try:
-                for piece in self._matching.ReadSet(request, timeout=DEADLINE_S):
+                for piece in _raised(lambda: self._matching.ReadSet(request, timeout=DEADLINE_S), self._where):  # noqa: B023
                     if piece.offset != offset:
                         raise errors.ProtocolError(f"{self._where}: a set's file came out of order")
                     offset += len(piece.data)
@@ -141,15 +144,19 @@ class PeerConnector:
         self._node = node
         self._clients: dict[str, tuple[str, PeerClient]] = {}
         self._lock = threading.Lock()
+        self._closed = False
 
     def owner(self, authority: str) -> PeerClient:
         """Return the peer with this code.
 
         Raises:
             PurposeRefusedError: It is not an active peer.
+            UnavailableError: This node is closing.
         """
         address = self._node.peer(authority).address
         with self._lock:
+            if self._closed:
+                raise errors.UnavailableError("this node is closing")
             held = self._clients.get(authority)
             if held is not None and held[0] == address:
                 return held[1]
@@ -168,9 +175,12 @@ class PeerConnector:
             held[1].close()
 
     def close(self) -> None:
-        """Drop all connections."""
-        for authority in list(self._clients):
-            self.forget(authority)
+        """Drop all connections and end the calls under way."""
+        with self._lock:
+            self._closed = True
+            clients, self._clients = self._clients, {}
+        for _, client in clients.values():
+            client.close()
 
 
 class LocalClient:

@@ -24,6 +24,8 @@ from connector_psi.storage.queried import MatchRow
 
 SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching_pb2.SET_FILE_TICKETS}
 _FILE_NAMES = {number: name for name, number in SET_FILES.items()}
+CASE_SIZES = (4_096, 16_384, 65_536)
+"""Lengths of an OpenCase message; the longest holds every case that an owner takes."""
 _MAX_MS = 253_402_300_799_000  # the last millisecond that a datetime can hold
 _OUTCOMES = {
     "accepted": registry_pb2.REGISTER_OUTCOME_ACCEPTED,
@@ -99,8 +101,8 @@ def parse_query(message: matching_pb2.EvaluateRequest, querier: str) -> Query:
 
 
 def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequest:
-    """Return the message of a case."""
-    return disclosure_pb2.OpenCaseRequest(
+    """Return the message of a case, padded to a step of ``CASE_SIZES``."""
+    message = disclosure_pb2.OpenCaseRequest(
         agreement=request.agreement,
         epoch=request.epoch,
         ticket_id=request.ticket_id,
@@ -113,6 +115,14 @@ def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequ
         actor_commitments=request.actor_commitments,
         signature=request.signature,
     )
+    # A field costs its tag and its length beside its bytes: 2 below 128 bytes, 3 below 16 KiB, 4 above.
+    length = message.ByteSize()
+    padding = next(size - length - 4 for size in CASE_SIZES if size - length >= 4)
+    message.padding = bytes(padding)
+    while message.ByteSize() not in CASE_SIZES:
+        padding += 1
+        message.padding = bytes(padding)
+    return message
 
 
 def parse_case_request(message: disclosure_pb2.OpenCaseRequest) -> ports.CaseRequest:

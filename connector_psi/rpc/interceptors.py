@@ -164,52 +164,35 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         if handler is None or method not in self._access:
             # Streaming both ways, so that the answer does not wait for, or depend on, what is sent.
             return grpc.stream_stream_rpc_method_handler(self._refuse)
-        behaviours = {
-            (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
-            (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
-            (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
-            (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
-        }
-        name, build = behaviours[handler.request_streaming, handler.response_streaming]
-        behaviour = getattr(handler, name)
-        take = self._received(method, handler)
-        wrapped = (self._streamed if handler.response_streaming else self._single)(method, behaviour, take)
-        return build(wrapped, request_deserializer=None, response_serializer=handler.response_serializer)
+        build = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }[handler.request_streaming, handler.response_streaming]
+        wrapped = self._streamed(method, handler) if handler.response_streaming else self._single(method, handler)
+        # gRPC sees bytes only: it would parse them before anybody is asked, and log what it cannot write.
+        return build(wrapped, request_deserializer=None, response_serializer=None)
 
-    def _received(self, method: str, handler: Any) -> Callable[[Any, grpc.ServicerContext], Any]:  # noqa: ANN401
-        """Return what makes messages of the bytes that came in; gRPC would parse them before anybody is asked."""
+    def _single(self, method: str, handler: Any) -> Callable[[Any, Any], bytes]:  # noqa: ANN401
+        behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
-        def parsed(data: bytes, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - any message
-            self._note(method, "request", context, data)
-            try:
-                return handler.request_deserializer(data)
-            except Exception:  # noqa: BLE001 - protobuf's own kinds of failure; the bytes are from outside
-                raise errors.FormatError("request: not a message of this method") from None
-
-        def stream(data: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[Any]:
-            for item in data:
-                yield parsed(item, context)
-
-        return stream if handler.request_streaming else parsed
-
-    def _single(
-        self, method: str, behaviour: Callable[[Any, Any], Any], take: Callable[[Any, Any], Any]
-    ) -> Callable[[Any, Any], Any]:
-        def call(request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401 - bytes, or an iterator of them
+        def call(request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: ANN401 - bytes, or an iterator of them
             try:
                 self._admit(method, context)
-                response = behaviour(take(request, context), context)
-                self._note(method, "response", context, response)
+                answer = self._sent(
+                    method, handler, behaviour(self._received(method, handler, request, context), context), context
+                )
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
-            return response
+            return answer
 
         return call
 
-    def _streamed(
-        self, method: str, behaviour: Callable[[Any, Any], Iterator[Any]], take: Callable[[Any, Any], Any]
-    ) -> Callable[[Any, Any], Iterator[Any]]:
-        def call(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401 - as above
+    def _streamed(self, method: str, handler: Any) -> Callable[[Any, Any], Iterator[bytes]]:  # noqa: ANN401
+        behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        def call(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: ANN401 - as above
             held = False
             try:
                 self._admit(method, context)
@@ -217,9 +200,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
                     held = self._open_streams.acquire(blocking=False)
                     if not held:
                         raise errors.CapacityExceededError("too many streams are open")  # noqa: TRY301 - _fail renders it
-                for response in behaviour(take(request, context), context):
-                    self._note(method, "response", context, response)
-                    yield response
+                for response in behaviour(self._received(method, handler, request, context), context):
+                    yield self._sent(method, handler, response, context)
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
             finally:
@@ -228,9 +210,25 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
 
         return call
 
-    def _note(self, method: str, direction: str, context: grpc.ServicerContext, message: Any) -> None:  # noqa: ANN401
+    def _received(self, method: str, handler: Any, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+        """Make a message of the bytes that came in, or messages of a stream of them."""
+
+        def parsed(data: bytes) -> Any:  # noqa: ANN401 - any message
+            self._note(method, "request", context, data)
+            try:
+                return handler.request_deserializer(data)
+            except Exception:  # noqa: BLE001 - protobuf's own kinds of failure; the bytes are from outside
+                raise errors.FormatError("request: not a message of this method") from None
+
+        return map(parsed, request) if handler.request_streaming else parsed(request)
+
+    def _sent(self, method: str, handler: Any, response: Any, context: grpc.ServicerContext) -> bytes:  # noqa: ANN401
+        data: bytes = handler.response_serializer(response)
+        self._note(method, "response", context, data)
+        return data
+
+    def _note(self, method: str, direction: str, context: grpc.ServicerContext, data: bytes) -> None:
         if self._transcript is not None:
-            data = message if isinstance(message, bytes) else message.SerializeToString()
             self._transcript.record(method, direction, tls.identity_of(context).authority, data)
 
     def _admit(self, method: str, context: grpc.ServicerContext) -> None:
@@ -259,8 +257,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         self._fail("unknown", context, errors.RefusedError())
 
     def _fail(self, method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
-        if isinstance(error, grpc.RpcError) or (_is_abort(error) and _is_answered(context)):
-            # The caller is gone, or has its answer.
+        if not context.is_active() or (_is_abort(error) and _is_answered(context)):
+            # The caller is gone, or has its answer: what is raised now reaches nobody.
             raise error
         if isinstance(error, errors.ConnectorError):
             logger.info("rpc.refused", method=method, code=error.code)

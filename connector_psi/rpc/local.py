@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from connector_psi import pki
-from connector_psi.errors import ConfigError
+from connector_psi.domain.clock import SystemClock
+from connector_psi.errors import ConfigError, InputError, RefusedError
 from connector_psi.node.config import Layout, load_config
 from connector_psi.node.service import Service
 from connector_psi.rpc.client import LocalClient, PeerConnector
@@ -73,12 +74,18 @@ def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = F
 
     Raises:
         ConfigError: No node directory, or no usable certificate.
+        RefusedError: The certificate is not, or no longer, one of the federation.
         UnavailableError: Another process has the node open without serving it.
     """
     config, layout = load_config(directory)
     path = find_certificate(layout, certificate) if isinstance(certificate, pki.Role) else certificate
     credentials = pki.load_credentials(path)
     root_pem = layout.root_cert.read_bytes()
+    try:
+        # The handshake would refuse it too, and tell nobody why.
+        pki.verify_identity(credentials.cert_pem, root_pem, SystemClock().now())
+    except InputError as error:
+        raise RefusedError(f"{path}: {error}") from None
     serving = _serving(layout)
     if serving is not None:
         with LocalClient(serving.local, config.node.authority, credentials, root_pem) as client:

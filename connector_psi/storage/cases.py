@@ -124,15 +124,36 @@ def case_of_match(store: Store, tx: Tx, match_id: str) -> CaseRow | None:
     return _row(store, row) if row else None
 
 
-def due_cases(store: Store, tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[CaseRow]:
-    """Return the cases that something has to be done about, the longest waiting first."""
+def due_cases(tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
+    """Return peer and id of the cases that something has to be done about, the longest waiting first.
+
+    Not their payloads: one that cannot be opened must not keep the others back.
+    """
     rows = tx.execute(
-        sa.select(*_COLUMNS)
+        sa.select(cases.c.peer, cases.c.request_id)
         .where(cases.c.side == side, cases.c.next_ms <= now_ms)
         .order_by(cases.c.next_ms)
         .limit(limit)
     )
-    return [_row(store, r) for r in rows]
+    return [(row.peer, row.request_id) for row in rows]
+
+
+def postpone_case(tx: Tx, side: str, peer: str, request_id: bytes, next_ms: int) -> None:
+    """Look at a case again at another time."""
+    tx.execute(
+        sa.update(cases)
+        .where(cases.c.side == side, cases.c.peer == peer, cases.c.request_id == request_id)
+        .values(next_ms=next_ms)
+    )
+
+
+def postpone_peer(tx: Tx, side: str, peer: str, now_ms: int, next_ms: int) -> None:
+    """Look at all cases with a peer that are due now at another time."""
+    tx.execute(
+        sa.update(cases)
+        .where(cases.c.side == side, cases.c.peer == peer, cases.c.next_ms <= now_ms)
+        .values(next_ms=next_ms)
+    )
 
 
 def list_cases(

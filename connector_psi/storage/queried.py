@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from connector_psi.storage.schema import batches, matches, seen_keys, taken_sets, weak_matches
+from connector_psi.storage.schema import batches, matches, records, seen_keys, taken_sets, weak_matches
 from connector_psi.storage.store import Store, Tx
 
 MAPPED = "mapped"
@@ -18,6 +19,8 @@ NEW = "new"
 CONFIRMED = "confirmed"
 DISMISSED = "dismissed"
 GONE = "gone"
+# Below the limit of bound values of any SQLite.
+_IN_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,16 +228,27 @@ def put_match(
     )
 
 
-def mark_gone(tx: Tx, agreement: str, record_ids: Sequence[int], epoch: int) -> None:
-    """Take back undecided matches of records that were queried again without finding them."""
-    tx.execute(
-        sa.update(matches)
-        .where(
+def mark_gone(tx: Tx, agreement: str, record_ids: Sequence[int], kept: AbstractSet[bytes]) -> None:
+    """Take back undecided matches of records that were queried again and found no match of that identity."""
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        undecided = (
             matches.c.agreement == agreement,
-            matches.c.record_id.in_(record_ids),
-            matches.c.epoch < epoch,
+            matches.c.record_id.in_(record_ids[start : start + _IN_CHUNK]),
             matches.c.state == NEW,
         )
+        stored = tx.execute(sa.select(matches.c.identity).where(*undecided)).scalars()
+        for identity in [found for found in stored if found not in kept]:
+            tx.execute(sa.update(matches).where(matches.c.identity == identity).values(state=GONE))
+
+
+def mark_left(tx: Tx, agreement: str, after_seq: int, until_seq: int) -> None:
+    """Take back undecided matches of records that were withdrawn after one change and until another."""
+    left = sa.select(records.c.id).where(
+        records.c.change_seq > after_seq, records.c.change_seq <= until_seq, records.c.state != "live"
+    )
+    tx.execute(
+        sa.update(matches)
+        .where(matches.c.agreement == agreement, matches.c.record_id.in_(left), matches.c.state == NEW)
         .values(state=GONE)
     )
 

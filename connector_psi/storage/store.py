@@ -73,7 +73,8 @@ class Store:
 
     Raises:
         ConfigError: The store was written by another version of this program.
-        UnavailableError: The database cannot be opened.
+        UnavailableError: The database cannot be opened now.
+        StorageError: It is damaged.
     """
 
     def __init__(self, url: str, payload_key: bytes, index_key: bytes, random: RandomSource) -> None:
@@ -86,6 +87,13 @@ class Store:
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _sqlite_pragmas)
             sa.event.listen(self._engine, "begin", _sqlite_begin)
+        try:
+            self._open_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_schema(self) -> None:
         with self.write() as tx:
             schema.metadata.create_all(tx)
             stored = tx.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
@@ -158,8 +166,12 @@ def _translated() -> Iterator[None]:
     except sa.exc.IntegrityError as error:
         # The driver's text shows the statement's values.
         raise StorageError("an integrity constraint failed") from _stripped(error)
-    except DBAPIError as error:
+    except sa.exc.OperationalError as error:
         raise UnavailableError("the database cannot be used now") from _stripped(error)
+    except DBAPIError as error:
+        raise StorageError("the database is damaged") from _stripped(error)
+    except sa.exc.TimeoutError:
+        raise UnavailableError("too many calls use the database now") from None
 
 
 def _stripped(error: DBAPIError) -> Exception:

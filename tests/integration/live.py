@@ -23,10 +23,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
+from connector_psi.rpc import tls  # noqa: F401  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
 import grpc
 import pytest
+import structlog
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from grpc_health.v1 import health_pb2
 
@@ -81,7 +82,9 @@ def make_node(root: Path, authority: str, profile: str) -> Path:
     )
     settings = Layout(directory).config
     text = settings.read_text().replace("slot_s = 10", "slot_s = 1")
-    settings.write_text(text.replace("interval_s = 1.0\nmanifest_poll_s = 1.0", "interval_s = 0.2\nmanifest_poll_s = 0.2"))
+    settings.write_text(
+        text.replace("interval_s = 1.0\nmanifest_poll_s = 1.0", "interval_s = 0.2\nmanifest_poll_s = 0.2")
+    )
     return directory
 
 
@@ -98,7 +101,7 @@ def introduce(directory: Path, *peers: Path, revoke: Sequence[str] = ()) -> None
 
 
 class Served:
-    """A ``serve`` process and what it said on standard output."""
+    """A ``serve`` process. ``wait`` for it before asking for its ports."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -110,37 +113,28 @@ class Served:
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
-        try:
-            assert self.process.stdout is not None
-            found, _, _ = select.select([self.process.stdout], [], [], START_S)
-            self.line = self.process.stdout.readline() if found else b""
-            assert self.line, f"serve said nothing: {self.log.read_text()}"
-            self.ready: dict[str, Any] = json.loads(self.line)
-        except BaseException:
-            self.end()
-            raise
 
-    @property
-    def peer(self) -> str:
-        """Address of the peer port."""
-        return str(self.ready["peer"])
+    def wait(self) -> Served:
+        """Return once it says that it is ready."""
+        assert self.process.stdout is not None
+        found, _, _ = select.select([self.process.stdout], [], [], START_S)
+        line = self.process.stdout.readline() if found else b""
+        assert line, f"serve said nothing: {self.log.read_text()}"
+        self.ready: dict[str, Any] = json.loads(line)
+        self.peer, self.local = str(self.ready["peer"]), str(self.ready["local"])
+        return self
 
-    @property
-    def local(self) -> str:
-        """Address of the local port."""
-        return str(self.ready["local"])
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code; the rest of standard output is in ``rest``."""
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes]:
+        """Send a signal; return the exit code and what it still said on standard output."""
         self.process.send_signal(number)
         code = self.process.wait(STOP_S)
         assert self.process.stdout is not None
-        self.rest = self.process.stdout.read()
+        rest = self.process.stdout.read()
         self.end()
-        return code
+        return code, rest
 
     def end(self) -> None:
-        """Whatever happened, leave no process behind."""
+        """Leave no process behind, whatever happened."""
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
@@ -153,9 +147,8 @@ def serving(*directories: Path) -> Iterator[list[Served]]:
     """Serve nodes for the length of a block."""
     started: list[Served] = []
     try:
-        for directory in directories:
-            started.append(Served(directory))
-        yield started
+        started += map(Served, directories)
+        yield [served.wait() for served in started]
     finally:
         for served in started:
             if served.process.poll() is None:
@@ -193,6 +186,8 @@ def run(*arguments: object, stdin: bytes = b"") -> Done:
         patch.setattr(sys, "stdin", text)
         with pytest.raises(SystemExit) as ended:
             cli.main()
+    # What the command set would outlive it.
+    structlog.reset_defaults()
     assert isinstance(ended.value.code, int)
     return Done(ended.value.code, out.getvalue(), err.getvalue())
 

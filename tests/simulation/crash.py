@@ -132,6 +132,9 @@ class _Connector:
     def forget(self, authority: str) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 class Told(Federation):
     """A federation on directories that exist already; its clock goes on where the diary ends."""

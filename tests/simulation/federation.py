@@ -112,6 +112,9 @@ class DirectConnector:
     def forget(self, authority: str) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
 
 class Federation:
     """Nodes that know one another; ``open`` and ``close`` stand for starting and stopping their processes."""

@@ -50,6 +50,7 @@ class OpenCaseRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACTOR_COMMITMENTS_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     agreement: _builtins.str
     epoch: _builtins.int
     ticket_id: _builtins.bytes
@@ -66,6 +67,8 @@ class OpenCaseRequest(_message.Message):
     """k x 32 bytes: pseudonyms of the people who confirmed the match, the one who opens the case first."""
     signature: _builtins.bytes
     """Ed25519 by the querier's signing key over the case bytes of docs/protocol.md."""
+    padding: _builtins.bytes
+    """Zeros, so that the message is 4, 16 or 64 KiB long: its length tells the network nothing of what is in it."""
     def __init__(
         self,
         *,
@@ -80,10 +83,11 @@ class OpenCaseRequest(_message.Message):
         request_id: _builtins.bytes = ...,
         actor_commitments: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        padding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_commitments", b"actor_commitments", "agreement", b"agreement", "case_reference", b"case_reference", "epoch", b"epoch", "justification", b"justification", "legal_basis", b"legal_basis", "purpose", b"purpose", "redeem_codes", b"redeem_codes", "request_id", b"request_id", "signature", b"signature", "ticket_id", b"ticket_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_commitments", b"actor_commitments", "agreement", b"agreement", "case_reference", b"case_reference", "epoch", b"epoch", "justification", b"justification", "legal_basis", b"legal_basis", "padding", b"padding", "purpose", b"purpose", "redeem_codes", b"redeem_codes", "request_id", b"request_id", "signature", b"signature", "ticket_id", b"ticket_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
