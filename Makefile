@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench protos docs clean
+.PHONY: demo test crash-long lint bench protos docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -16,6 +16,10 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# The long form of the crash tests: every event of the story, and 1,000 kills of processes.
+crash-long: $(STAMP)
+	$(BIN)/python -m pytest -m slow -s tests/simulation/test_crash_points.py tests/simulation/test_operations_model.py tests/integration/test_kill.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -386,15 +386,14 @@ def _check_readable(path: Path) -> None:
 
 
 def _opened(path: Path) -> BinaryIO:
-    stream = sys.stdin.buffer if str(path) == "-" else path.open("rb")
-    if stream.seekable() and stream is not sys.stdin.buffer:
-        return stream
     # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
-    spool = io.BytesIO()
-    while block := stream.read(1 << 20):
-        spool.write(block)
-    spool.seek(0)
-    return spool
+    if str(path) == "-":
+        return io.BytesIO(sys.stdin.buffer.read())
+    stream = path.open("rb")
+    if stream.seekable():
+        return stream
+    with stream:
+        return io.BytesIO(stream.read())
 
 
 def _progress(quiet: bool) -> Progress:

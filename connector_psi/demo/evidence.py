@@ -96,13 +96,13 @@ def examine_logs(scene: Scene, wire: WireReport) -> tuple[dict[str, dict[str, An
     by_code = dict(zip(AUTHORITIES, verdicts, strict=False))
     leaves = {code: proof.read_leaves(folder / code) for code in AUTHORITIES}
     scene.tell.table(
-        ["authority", "entries", "verified by the node", "verified offline", "what it says"],
+        ["authority", "entries", "by the node", "offline", "what it says"],
         [
             (
                 NAMES[code],
                 by_code[code].size,
-                "yes" if own[code]["verified"] else "NO",
-                "yes" if by_code[code].verified else "NO",
+                "verified" if own[code]["verified"] else "NOT VERIFIED",
+                "verified" if by_code[code].verified else "NOT VERIFIED",
                 ", ".join(f"{n} {event}" for event, n in Counter(leaf["event"] for leaf in leaves[code]).items()),
             )
             for code in AUTHORITIES

@@ -39,7 +39,7 @@ AUTHORITIES = (CUSTOMS, SIS, EUROPOL)
 """Codes of the authorities; each uses the shipped profile of its name."""
 
 SLOT_S = 1
-DECIDE_S = 8
+DECIDE_S = 6
 """T of the demonstration: the time that an owner's people have, 72 hours in operation."""
 
 _READY_S = 60.0
@@ -48,11 +48,11 @@ _ATTEMPTS = 3
 _REQUEST_RECORDS = 500
 _REQUEST_BYTES = 800_000
 _SETTINGS: Mapping[str, Mapping[str, object]] = {
-    "query": {"interval_s": 0.25, "manifest_poll_s": 0.25},
+    "query": {"interval_s": 0.5, "manifest_poll_s": 0.5},
     # Long enough that the samples are published once, when they are complete and the demonstration says so.
     "publish": {"quiet_s": 10.0},
     "disclosure": {"slot_s": SLOT_S, "not_disclosed_after_s": DECIDE_S},
-    "log": {"checkpoint_s": 0.25},
+    "log": {"checkpoint_s": 0.5},
 }
 
 

@@ -106,7 +106,10 @@ def run_demo(
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C, so that the nodes are stopped and the temporary folder removed."""
+    """Treat SIGTERM like Ctrl-C, so that the nodes are stopped and the temporary folder removed.
+
+    SIGINT is set too: a shell lets the processes that it starts in the background ignore it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -114,11 +117,12 @@ def _interruptible() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _tell(scene: Scene) -> DemoReport:
@@ -189,8 +193,8 @@ def _prepare(scene: Scene) -> None:
             added = scene.federation.client(own, Role.ADMIN).add_peer(nodes[other].descriptor)
             in_force[own] += added["agreements"]
     scene.tell.table(
-        ["authority", "process", "peer port", "local port", "agreements in force"],
-        [(NAMES[c], str(nodes[c].pid), nodes[c].peer, nodes[c].local, "\n".join(in_force[c])) for c in AUTHORITIES],
+        ["authority", "process", "peer port", "local port"],
+        [(NAMES[c], str(nodes[c].pid), nodes[c].peer, nodes[c].local) for c in AUTHORITIES],
     )
     scene.tell.say(
         f"{len(scene.plan.planted)} shared things are planted in the samples, and "
@@ -198,7 +202,7 @@ def _prepare(scene: Scene) -> None:
     )
     wanted = {CUSTOMS: [OBJECTS, CROSS_CHECK], SIS: [OBJECTS], EUROPOL: [CROSS_CHECK]}
     scene.tell.check(
-        "the policies allow these agreements and no other; SIS and Europol have none",
+        f"agreements in force: {OBJECTS} and {CROSS_CHECK}; none between SIS and Europol",
         holds={code: sorted(found) for code, found in in_force.items()}
         == {code: sorted(found) for code, found in wanted.items()},
     )
@@ -214,11 +218,15 @@ def _take_in(scene: Scene) -> None:
         outcomes[code] = scene.federation.register(code, scene.readings[code].records)
         scene.federation.client(code, Role.SYSTEM).publish()
 
-    with ThreadPoolExecutor(2) as pool:
+    pool = ThreadPoolExecutor(2)
+    try:
         done = [pool.submit(owner, code) for code in (SIS, EUROPOL)]
         scene.readings[CUSTOMS] = read_samples(scene.plan.files[CUSTOMS])
         for each in done:
             each.result()
+    finally:
+        # Not waited for: on Ctrl-C the nodes go first, and their calls with them.
+        pool.shutdown(wait=False, cancel_futures=True)
     # The owners publish before customs asks, so that customs asks once.
     for code in (SIS, EUROPOL):
         scene.sync(code)
@@ -308,7 +316,7 @@ def _confirm(scene: Scene, matches: Sequence[Mapping[str, Any]]) -> int:
         client.confirm(match["match_id"], "same number in declaration and match, seen by an officer")
     confirmed = list(client.matches("confirmed"))
     scene.tell.table(
-        ["agreement", "declaration", "by", "known before disclosure"],
+        ["agreement", "declaration", "by", "known yet"],
         [
             (m["agreement"], m["record_ref"], types_of(m), m["category"] or "nothing")
             for m in sorted(confirmed, key=lambda m: (m["agreement"], m["record_ref"]))

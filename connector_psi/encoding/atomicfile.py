@@ -70,7 +70,7 @@ def remove_partials(directory: Path) -> int:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable: a new or renamed file is there after a power cut only once its directory is."""
+    """Make the names in a directory durable: until then a power cut may lose a new or renamed file."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -101,7 +101,11 @@ def parse_query(message: matching_pb2.EvaluateRequest, querier: str) -> Query:
 
 
 def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequest:
-    """Return the message of a case, padded to a step of ``CASE_SIZES``."""
+    """Return the message of a case, padded to a step of ``CASE_SIZES``.
+
+    Raises:
+        FormatError: It is larger than that.
+    """
     message = disclosure_pb2.OpenCaseRequest(
         agreement=request.agreement,
         epoch=request.epoch,
@@ -115,14 +119,15 @@ def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequ
         actor_commitments=request.actor_commitments,
         signature=request.signature,
     )
-    # A field costs its tag and its length beside its bytes: 2 below 128 bytes, 3 below 16 KiB, 4 above.
     length = message.ByteSize()
-    padding = next(size - length - 4 for size in CASE_SIZES if size - length >= 4)
-    message.padding = bytes(padding)
-    while message.ByteSize() not in CASE_SIZES:
-        padding += 1
-        message.padding = bytes(padding)
-    return message
+    for size in CASE_SIZES:
+        # Beside its bytes a field costs its tag and its length: 2 below 128 bytes, 3 below 16 KiB, 4 above. Where these
+        # change there is a length that no padding gives; the next step does then.
+        for overhead in (2, 3, 4):
+            message.padding = bytes(max(0, size - length - overhead))
+            if message.ByteSize() == size:
+                return message
+    raise FormatError("case: larger than any case that an owner takes")
 
 
 def parse_case_request(message: disclosure_pb2.OpenCaseRequest) -> ports.CaseRequest:

@@ -14,12 +14,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,7 +175,9 @@ def prepare(root: Path) -> None:
     for code in ("ics2", "sis"):
         config = root / code / "node.toml"
         text = re.sub(r"(?m)^slot_s = .*$", f"slot_s = {SLOT_S}", config.read_text())
-        config.write_text(re.sub(r"(?m)^not_disclosed_after_s = .*$", f"not_disclosed_after_s = {DECIDED_WITHIN_S}", text))
+        config.write_text(
+            re.sub(r"(?m)^not_disclosed_after_s = .*$", f"not_disclosed_after_s = {DECIDED_WITHIN_S}", text)
+        )
 
 
 # --- the story
@@ -256,7 +257,9 @@ class Story:
                 )
 
     def _states(self) -> dict[str, str]:
-        return {v.row.payload["case_reference"]: v.row.state for v in self.ics2.casework.list() if v.row.side == "querier"}
+        return {
+            v.row.payload["case_reference"]: v.row.state for v in self.ics2.casework.list() if v.row.side == "querier"
+        }
 
     def _cases(self, state: str) -> list[bytes]:
         return [view.row.request_id for view in self.sis.casework.list((state,))]
@@ -282,9 +285,13 @@ def summary(federation: Told) -> dict[str, Any]:
         leaves = read_leaves(service)
         with node.store.read() as tx:
             out[code] = {"records": record_store.count_live(tx)}
-        out[code]["matches"] = sorted((m.payload["record_ref"], m.payload["types"], m.state) for m in service.review.list())
+        out[code]["matches"] = sorted(
+            (m.payload["record_ref"], m.payload["types"], m.state) for m in service.review.list()
+        )
         views = [service.casework.get(view.row.request_id) for view in service.casework.list()]
-        out[code]["cases"] = sorted((v.row.payload["case_reference"], v.row.state, sorted(v.fields.items())) for v in views)
+        out[code]["cases"] = sorted(
+            (v.row.payload["case_reference"], v.row.state, sorted(v.fields.items())) for v in views
+        )
         out[code]["leaves"] = {
             kind.value: sum(leaf.event is kind for leaf in leaves)
             for kind in (Event.COLLECT, Event.ALTER, Event.REVIEW, Event.CASE_OPEN, Event.CASE_OUTCOME, Event.RECEIPT)
@@ -519,15 +526,6 @@ class Killer:
         self._process.wait(10)
         self._process.stdout.close()
         self._log.close()
-
-
-def copied(template: Path, places: Path) -> Iterator[Path]:
-    """Yield fresh copies of a prepared federation; each is removed when the next is asked for."""
-    for number in range(1 << 30):
-        place = places / str(number)
-        shutil.copytree(template, place)
-        yield place
-        shutil.rmtree(place)
 
 
 if __name__ == "__main__":

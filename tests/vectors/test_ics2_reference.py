@@ -150,6 +150,7 @@ def test_the_sea_sample(ics2: Path, xsd: Path) -> None:
         ("phone", "+31105550142", "consignee"),
         ("phone", "+494012345678", "consignee"),
         ("phone", "+4922155501", "notifyParty"),
+        ("phone", "+5745550100", "consignor"),
     }
     assert record.fields[Field.HS6] == ("080390",)
     assert record.fields[Field.ETA] == ("2025-03-16T04:00:00Z",)
