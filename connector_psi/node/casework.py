@@ -15,6 +15,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -43,7 +44,7 @@ from connector_psi.node.querying import verify_leaf
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import claimed_types
 from connector_psi.storage import cases as store
-from connector_psi.storage import owned, queried, records
+from connector_psi.storage import owned, peers, queried, records
 from connector_psi.storage.cases import NEVER_MS, CaseRow
 from connector_psi.storage.store import Tx
 
@@ -421,7 +422,7 @@ class Casework:
         Raises:
             ApprovalMissingError: There is no reason.
             PurposeRefusedError: There is no such case at this owner.
-            ConflictError: It is decided already, or this person has approved it already.
+            ConflictError: It is decided already, this person has approved it already, or the last slot is over.
         """
         node = self._node
         if not reason.strip() or len(reason) > MAX_TEXT:
@@ -434,7 +435,7 @@ class Casework:
             bound = node.bound(row.agreement, OWNER)
             if row.state != OwnerCaseState.AWAITING_DECISION:
                 raise ConflictError(f"the case is {row.state}")
-            if node.now_ms() >= row.next_ms:
+            if node.clock.now() >= self._last_slot(row):
                 raise ConflictError("the time to decide is over")
             approvals = list(row.payload["approvals"])
             if approve:
@@ -462,6 +463,10 @@ class Casework:
             )
         )
 
+    def _last_slot(self, row: CaseRow) -> datetime:
+        settings = self._node.config.disclosure
+        return disclosure.last_slot(from_millis(row.opened_ms), settings.not_disclosed_after_s, settings.slot_s)
+
     def _judge(self, tx: Tx, row: CaseRow) -> None:
         """Re-apply the match rule to the codes and find out what the case waits for."""
         node, settings = self._node, self._node.config.disclosure
@@ -471,7 +476,7 @@ class Casework:
         if state is OwnerCaseState.APPROVED:
             next_ms = self._decided_slot_ms(row)
         elif state is OwnerCaseState.AWAITING_DECISION:
-            next_ms = millis(disclosure.last_slot(accepted, settings.not_disclosed_after_s, settings.slot_s))
+            next_ms = millis(self._last_slot(row))
         else:
             next_ms = millis(
                 disclosure.random_slot_before(accepted, settings.not_disclosed_after_s, settings.slot_s, node.random)
@@ -543,7 +548,7 @@ class Casework:
         decision, _, record = self._decision(tx, row)
         state = OwnerCaseState(row.state)
         bound = self._bound_or_none(row)
-        agreement = bound.agreement if bound is not None else self._stored_agreement(row)
+        agreement = bound.agreement if bound is not None else self._stored_agreement(tx, row)
         accepted = from_millis(row.opened_ms)
         envelope = None
         if state is OwnerCaseState.APPROVED and decision.allowed and record is not None:
@@ -615,11 +620,11 @@ class Casework:
             ),
         )
 
-    def _stored_agreement(self, row: CaseRow) -> policy.Agreement:
+    def _stored_agreement(self, tx: Tx, row: CaseRow) -> policy.Agreement:
         """The agreement of a case whose peer was revoked, or that left the policy, since."""
-        for bound in self._node.agreements(OWNER):
-            if bound.code == row.agreement:
-                return bound.agreement
+        stored = peers.get_agreement(tx, row.agreement)
+        if stored is not None:
+            return policy.Agreement.model_validate_json(stored.definition)
         for template in self._node.pack.templates:
             if row.agreement.startswith(f"{template.code}:"):
                 querier, _, owner = row.agreement.partition(":")[2].partition("-")

@@ -73,6 +73,16 @@ def drop_agreements(tx: Tx, peer: str, keep: set[str]) -> list[str]:
     return gone
 
 
+def get_agreement(tx: Tx, code: str) -> AgreementRow | None:
+    """Return an agreement, also one with a revoked peer."""
+    row = tx.execute(
+        sa.select(
+            agreements.c.code, agreements.c.peer, agreements.c.side, agreements.c.policy_hash, agreements.c.definition
+        ).where(agreements.c.code == code)
+    ).one_or_none()
+    return AgreementRow(*row) if row else None
+
+
 def list_agreements(tx: Tx) -> list[AgreementRow]:
     """Return all agreements with active peers."""
     rows = tx.execute(

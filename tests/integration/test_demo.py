@@ -145,7 +145,8 @@ def test_logs_verify_and_changes_are_caught(run: Run) -> None:
 
 
 def test_it_is_quick_and_leaves_no_process(run: Run) -> None:
-    assert run.report["seconds"] < 60
+    # Alone it takes about half a minute; beside the other tests on two cores it may take longer.
+    assert run.report["seconds"] < 150
     for node in run.report["nodes"]:
         with pytest.raises(ProcessLookupError):
             os.kill(node["pid"], 0)

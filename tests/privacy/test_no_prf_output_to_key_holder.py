@@ -37,8 +37,8 @@ def _token(number: int) -> bytes:
     return messages.encode_token(NORMALISATION_VERSION, IdentifierType.CONTAINER, container(number))
 
 
-def _play(federation: Federation) -> None:
-    """A query of 40 containers of which 12 match, a second epoch, two cases: one disclosed, one refused."""
+def _ask(federation: Federation) -> None:
+    """A query of 40 containers of which 12 match."""
     sis, ics2 = federation.services["sis"], federation.services["ics2"]
     sis.registration.register(
         [alert(f"DE{n}", (IdentifierType.CONTAINER, container(n))) for n in range(SHARED)], "test"
@@ -49,6 +49,12 @@ def _play(federation: Federation) -> None:
     ics2.registration.register(found, "test")
     federation.settle()
     assert len(ics2.review.list()) == SHARED + 1
+
+
+def _play(federation: Federation) -> None:
+    """The query, a dismissal, two cases of which one is disclosed and one refused, and the same query in another epoch."""
+    _ask(federation)
+    sis, ics2 = federation.services["sis"], federation.services["ics2"]
     for match in ics2.review.list()[-2:]:
         ics2.review.decide(match.match_id, person("ics2"), "same container", confirm=True)
         ics2.casework.open(
@@ -184,6 +190,7 @@ def test_a_case_carries_only_what_the_owner_made_itself(wired: Wired, sent: list
     opened = [disclosure_pb2.OpenCaseRequest.FromString(m.data) for m in sent if m.method == "OpenCase"]
     assert len(opened) == 2
     for case in opened:
+        assert set(case.padding) == {0}
         with node.store.read() as tx:
             row = owned.get_epoch(tx, case.agreement, case.epoch)
             assert row is not None
@@ -209,7 +216,7 @@ def test_no_message_has_a_field_that_could_carry_more() -> None:
         },
         disclosure_pb2.OpenCaseRequest: {
             "agreement", "epoch", "ticket_id", "redeem_codes", "purpose", "legal_basis", "case_reference",
-            "justification", "request_id", "actor_commitments", "signature",
+            "justification", "request_id", "actor_commitments", "signature", "padding",
         },
         disclosure_pb2.GetOutcomeRequest: {"agreement", "request_id"},
     }  # fmt: skip
@@ -227,7 +234,7 @@ def test_no_element_is_ever_the_same_again(wired: Wired, sent: list[Message], tm
     """Not in another federation either, whose nodes hold the same records."""
     federation = Federation(tmp_path, "other")
     try:
-        _play(federation)
+        _ask(federation)
     finally:
         federation.close()
     here, there = (

@@ -187,7 +187,9 @@ def declaration(ref: str, *identifiers: tuple[IdentifierType, str], **fields: st
     )
 
 
-def alert(ref: str, *identifiers: tuple[IdentifierType, str], category: str = "sis.38.g", hidden: bool = False) -> Record:
+def alert(
+    ref: str, *identifiers: tuple[IdentifierType, str], category: str = "sis.38.g", hidden: bool = False
+) -> Record:
     return Record(
         source=SourceSystem.SIS,
         source_ref=ref,

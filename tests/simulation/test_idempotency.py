@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from connector_psi.audit.entries import Event, parse_leaf
 from connector_psi.domain.records import IdentifierType, TokenClass
-from connector_psi.errors import CapacityExceededError, ConflictError, ConnectorError
+from connector_psi.errors import CapacityExceededError, ConflictError, ConnectorError, UnavailableError
 from connector_psi.node.service import Service
 from connector_psi.oprf.suite import BlindedElements
 from connector_psi.protocol import messages
@@ -123,6 +124,14 @@ def at_once(call: Callable[[Query], object], queries: list[Query]) -> list[objec
         return list(pool.map(answer, queries))
 
 
+def _patiently(client: PeerClient, query: Query) -> object:
+    """Ask again when told to: a connection carries 32 calls at a time, and turns the others away."""
+    for _ in range(AT_ONCE):
+        with contextlib.suppress(UnavailableError):
+            return client.evaluate(query)
+    raise UnavailableError
+
+
 def test_one_request_a_hundred_times_at_once_is_one_leaf_one_debit_and_one_answer(federation: Federation) -> None:
     sis, query = federation.services["sis"], make_query(1)
     answers = at_once(sis.evaluation.evaluate, [query] * AT_ONCE)
@@ -167,7 +176,7 @@ def test_over_the_wire_it_is_the_same(federation: Federation) -> None:
     ports.serving(yes=True)
     client = PeerClient("sis", tls.channel(ports.peer_address, "sis", ics2.node.credentials, ics2.node.root_pem))
     try:
-        answers = at_once(client.evaluate, [query] * AT_ONCE)
+        answers = at_once(lambda q: _patiently(client, q), [query] * AT_ONCE)
         assert set(answers) == {sis.evaluation.evaluate(query)}
         with pytest.raises(ConflictError):
             client.evaluate(with_body_of(query, make_query(2)))
