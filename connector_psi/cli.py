@@ -37,16 +37,12 @@ from connector_psi.audit.verify import verify_leaves
 from connector_psi.domain import evaluation
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.domain.records import Issue, Record
-from connector_psi.node import setup
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
-from connector_psi.node.service import Service
-from connector_psi.oprf.group import backend_name
 from connector_psi.pki import Role
-from connector_psi.rpc.client import LocalClient, PeerConnector
+from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.convert import record_size_bytes
-from connector_psi.rpc.local import Serving, open_local, serving_file, write_serving
-from connector_psi.rpc.server import Ports
+from connector_psi.rpc.local import Serving, open_local
 
 EXIT_CODES: Mapping[type[errors.ConnectorError], int] = {
     errors.ConfigError: 2,
@@ -197,6 +193,8 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make a node directory: keys, certificates, settings, and DIR/descriptor.json for peers."""
+    from connector_psi.node import setup  # noqa: PLC0415 - only this command needs it
+
     descriptor = setup.init_node(
         directory,
         authority=authority,
@@ -231,31 +229,19 @@ def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 
 
     Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
     """
+    from connector_psi.rpc import server  # noqa: PLC0415 - only this command needs it
+
     _log_to_stderr(logging.INFO)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    service = Service(directory, PeerConnector)
-    layout = service.node.layout
-    try:
-        service.tick_log()
-        settings = service.node.config.node
-        ports = Ports(service, peer=settings.listen, local=settings.local)
-        try:
-            service.start()
-            ports.serving(yes=True)
-            write_serving(layout, Serving(os.getpid(), ports.peer_address, ports.local_address))
-            ready = {"ready": True, "pid": os.getpid(), "peer": ports.peer_address, "local": ports.local_address}
-            sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
-            sys.stdout.flush()
-            while not stop.wait(1.0):
-                ports.serving(yes=service.node.fatal is None)
-        finally:
-            serving_file(layout).unlink(missing_ok=True)
-            ports.stop(5)
-        service.tick_log()
-    finally:
-        service.close()
+
+    def announce(serving: Serving) -> None:
+        ready = {"ready": True, "pid": serving.pid, "peer": serving.peer, "local": serving.local}
+        sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+    server.serve(directory, stop, announce)
 
 
 def _log_to_stderr(level: int) -> None:
@@ -872,6 +858,8 @@ def log_export(
         as_json,
         lambda: _print(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`"),
     )
+    if not report["verified"]:
+        raise typer.Exit(VERIFICATION_FAILED)
 
 
 # Policy
@@ -996,6 +984,8 @@ def identifiers_evaluate(
 
 def _version(value: bool) -> None:
     if value:
+        from connector_psi.oprf.group import backend_name  # noqa: PLC0415 - only this option needs it
+
         sys.stdout.write(f"connector-psi {package_version('connector-psi')} (PRF: {backend_name()})\n")
         raise typer.Exit
 

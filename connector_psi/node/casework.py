@@ -362,18 +362,20 @@ class Casework:
         """
         node = self._node
         node.bound(code, OWNER, peer)
+        # Whatever became of the case, the same is done up to here and to the first return: the clock is read before
+        # anything is known, and the row stays closed, for opening it takes longer once there is an outcome in it.
+        now = node.now_ms()
         with node.store.read() as tx:
             head = store.get_head(tx, peer, request_id)
         if head is None or head.agreement != code:
             raise PurposeRefusedError("no such case")
-        # The row itself stays closed until it is served: opening it takes longer once there is an outcome in it.
-        if head.state != OwnerCaseState.RELEASED or node.now_ms() < head.due_ms:
+        if not (head.state == OwnerCaseState.RELEASED) & (now >= head.due_ms):
             return None
         with node.store.read() as tx:
             row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
         assert row is not None
         assert row.leaf_index is not None
-        if node.now_ms() < row.payload["served_ms"]:
+        if now < row.payload["served_ms"]:
             return None
         try:
             proof = node.leaf_proof(row.leaf_index)

@@ -88,6 +88,11 @@ class Evaluation:
                 proof = owned.keep_proof(tx, query.querier, query.request_id, fresh)
         return evaluated, proof
 
+    def forget(self, code: str, epoch: int) -> None:
+        """Drop the keys of an epoch that has ended."""
+        with self._lock:
+            self._keys.pop((code, epoch), None)
+
     def _class_keys(self, code: str, epoch: int) -> dict[TokenClass, suite.KeyPair]:
         """Keys of an epoch that is in force now, from the seed; held in memory while it is."""
         node = self._node
@@ -99,8 +104,7 @@ class Evaluation:
             or row.state not in {owned.PUBLISHED, owned.SUPERSEDED}
             or (row.not_after_ms or 0) <= node.now_ms()
         ):
-            with self._lock:
-                self._keys.pop((code, epoch), None)
+            self.forget(code, epoch)
             raise KeyUnavailableError("the epoch is not in force")
         with self._lock:
             held = self._keys.get((code, epoch))

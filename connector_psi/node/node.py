@@ -30,8 +30,9 @@ from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.descriptor import Descriptor, parse_descriptor
 from connector_psi.node.ports import LeafProof
 from connector_psi.storage import peers as peer_store
+from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
-from connector_psi.storage.store import DirectoryLock, Store, Tx
+from connector_psi.storage.store import Store, Tx
 
 logger = structlog.get_logger("connector_psi.node")
 
@@ -90,6 +91,9 @@ class Node:
         self.keyring = Keyring.open(self.layout.root, self.random)
         self.pack = policy.load_policy(self.layout.policy)
         self.root_pem = self.layout.root_cert.read_bytes()
+        # Synthetic data has a root of its own, so that neither a setting nor a mistake joins it with real data.
+        if self.synthetic != pki.is_test_root(self.root_pem):
+            raise ConfigError(f"{self.layout.config}: node.synthetic does not go with {self.layout.root_cert}")
         self.credentials = pki.load_credentials(self.layout.node_cert)
         if self.credentials.identity != pki.AuthorityIdentity(self.authority):
             raise ConfigError(f"{self.layout.node_cert}: not the certificate of authority {self.authority}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from connector_psi.protocol.owner import Query
+if TYPE_CHECKING:
+    from connector_psi.protocol.owner import Query
 
 
 @dataclass(frozen=True, slots=True)

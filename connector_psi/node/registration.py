@@ -17,7 +17,7 @@ from connector_psi.errors import NormalisationError
 from connector_psi.node.node import Node
 from connector_psi.storage import records as store
 
-MAX_IDENTIFIERS = 10_000
+MAX_IDENTIFIERS = 20_000
 REJECTED = "rejected"
 
 

@@ -154,7 +154,8 @@ class Service:
                 failure = failure or error
         if published:
             self.node.checkpoint()
-        self.publishing.retire()
+        for code, epoch in self.publishing.retire():
+            self.evaluation.forget(code, epoch)
         if failure is not None:
             raise failure
         return published

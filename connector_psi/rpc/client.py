@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -18,9 +18,6 @@ import grpc
 from connector_psi import errors, pki
 from connector_psi.domain.records import Record
 from connector_psi.node import ports
-from connector_psi.node.node import Node
-from connector_psi.node.registration import Result
-from connector_psi.protocol.owner import Query
 from connector_psi.rpc import convert
 from connector_psi.rpc.interceptors import CODE_KEY
 from connector_psi.rpc.v1 import (
@@ -33,6 +30,11 @@ from connector_psi.rpc.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
+
+if TYPE_CHECKING:
+    from connector_psi.node.node import Node
+    from connector_psi.node.registration import Result
+    from connector_psi.protocol.owner import Query
 
 DEADLINE_S = 25.0
 T = TypeVar("T")
@@ -209,6 +211,8 @@ class LocalClient:
 
     def register(self, records: Sequence[Record]) -> list[Result]:
         """Register records in one transaction; one result a record, in order."""
+        from connector_psi.node.registration import Result  # noqa: PLC0415 - whoever only reads needs no store
+
         request = registry_pb2.RegisterRequest(records=[convert.record_message(record) for record in records])
         answer = self.call(self.registry.Register, request)
         return [Result(convert.OUTCOME_NAMES[r.outcome], tuple(r.problems)) for r in answer.results]

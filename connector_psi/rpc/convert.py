@@ -10,17 +10,19 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem, TokenClass
 from connector_psi.errors import FormatError
 from connector_psi.node import ports
-from connector_psi.node.casework import CaseView
-from connector_psi.node.registration import Result
-from connector_psi.oprf.suite import BlindedElements
-from connector_psi.protocol.owner import Query
 from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, types_pb2
-from connector_psi.storage.queried import MatchRow
+
+if TYPE_CHECKING:
+    # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
+    from connector_psi.node.casework import CaseView
+    from connector_psi.node.registration import Result
+    from connector_psi.protocol.owner import Query
+    from connector_psi.storage.queried import MatchRow
 
 SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching_pb2.SET_FILE_TICKETS}
 _FILE_NAMES = {number: name for name, number in SET_FILES.items()}
@@ -82,6 +84,9 @@ def parse_query(message: matching_pb2.EvaluateRequest, querier: str) -> Query:
         FormatError: An unknown class.
         ProtocolError: A field of wrong length, or a commitment that does not match.
     """
+    from connector_psi.oprf.suite import BlindedElements  # noqa: PLC0415 - for the owner's side alone
+    from connector_psi.protocol.owner import Query  # noqa: PLC0415 - as above
+
     try:
         token_class = TokenClass(message.token_class)
     except ValueError:

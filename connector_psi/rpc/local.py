@@ -1,8 +1,7 @@
 """Reaching a node directory, whether or not it is being served.
 
 While ``serve`` runs, calls go to its local port. Otherwise the node is opened in this process and its local port
-served on a free
-loopback port for as long as the call takes: the same authentication, the same roles, the same code.
+served on a free loopback port for as long as the call takes: the same authentication, the same roles, the same code.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ from connector_psi import pki
 from connector_psi.domain.clock import SystemClock
 from connector_psi.errors import ConfigError, InputError, RefusedError
 from connector_psi.node.config import Layout, load_config
-from connector_psi.node.service import Service
-from connector_psi.rpc.client import LocalClient, PeerConnector
-from connector_psi.rpc.server import Ports
-from connector_psi.storage.store import lock_is_free
+from connector_psi.rpc.client import LocalClient
+from connector_psi.storage.lock import lock_is_free
 
 _LOCAL_ONLY = "127.0.0.1:0"
 
@@ -91,9 +88,11 @@ def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = F
         with LocalClient(serving.local, config.node.authority, credentials, root_pem) as client:
             yield client
         return
-    service = Service(directory, PeerConnector)
+    from connector_psi.rpc import server  # noqa: PLC0415 - a node that is served is not opened here
+
+    service = server.open_node(directory)
     try:
-        ports = Ports(service, peer=None, local=_LOCAL_ONLY)
+        ports = server.Ports(service, peer=None, local=_LOCAL_ONLY)
         try:
             if loops:
                 service.start()

@@ -6,6 +6,9 @@ and no channelz.
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from grpc_health.v1 import health_pb2_grpc
 from connector_psi.errors import ConfigError
 from connector_psi.node.service import Service
 from connector_psi.rpc import interceptors, servicers
+from connector_psi.rpc.client import PeerConnector
+from connector_psi.rpc.local import Serving, serving_file, write_serving
 from connector_psi.rpc.transcript import Transcript
 from connector_psi.rpc.v1 import audit_pb2_grpc, disclosure_pb2_grpc, matching_pb2_grpc, registry_pb2_grpc
 
@@ -25,6 +30,46 @@ PEER_SERVICES = tuple(
 )
 LOCAL_SERVICES = tuple(f"connector_psi.rpc.v1.{name}" for name in ("RegistryService", "NodeService", "AuditService"))
 _THREADS = 16
+_GRACE_S = 5.0
+
+
+def open_node(directory: Path) -> Service:
+    """Open a node that reaches its peers over their peer ports."""
+    return Service(directory, PeerConnector)
+
+
+def serve(directory: Path, stop: threading.Event, announce: Callable[[Serving], None]) -> None:
+    """Serve both ports of a node and let it work by itself until told to stop.
+
+    Args:
+        directory: The node directory.
+        stop: Ends it.
+        announce: Called once everything answers.
+
+    Raises:
+        ConfigError: No node directory, or a port is taken.
+        UnavailableError: Another process has the node open.
+        AuditError: The log cannot be trusted.
+    """
+    service = open_node(directory)
+    layout, settings = service.node.layout, service.node.config.node
+    try:
+        service.tick_log()
+        ports = Ports(service, peer=settings.listen, local=settings.local)
+        try:
+            service.start()
+            ports.serving(yes=True)
+            serving = Serving(os.getpid(), ports.peer_address, ports.local_address)
+            write_serving(layout, serving)
+            announce(serving)
+            while not stop.wait(1.0):
+                ports.serving(yes=service.node.fatal is None)
+        finally:
+            serving_file(layout).unlink(missing_ok=True)
+            ports.stop(_GRACE_S)
+        service.tick_log()
+    finally:
+        service.close()
 
 
 class Ports:

@@ -126,12 +126,14 @@ def count_live(tx: Tx) -> int:
 
 
 def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) -> list[StoredRecord]:
-    """Return live records changed after ``after_seq``, in order of change, at most ``limit``."""
+    """Return live records changed after ``after_seq``, in order of change, at most ``limit``; hidden ones are not
+    asked with."""
     rows = tx.execute(
         sa.select(records.c.id, records.c.change_seq, records.c.sealed)
         .where(
             records.c.change_seq > after_seq,
             records.c.state == _LIVE,
+            records.c.hidden.is_(False),
             sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
         )
         .order_by(records.c.change_seq)

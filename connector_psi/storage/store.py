@@ -1,20 +1,17 @@
 """The database of a node: one engine, one writer at a time, every commit on the disk before it is acknowledged.
 
-Decides: pragmas, transactions, how payloads are sealed, which process may open a node's store. SQLite (WAL,
-``synchronous=FULL``) by default. Leaves to others: what is stored, table by table (the other modules of ``storage``).
+Decides: pragmas, transactions, how payloads are sealed. SQLite (WAL, ``synchronous=FULL``) by default. Leaves to
+others: what is stored, table by table (the other modules of ``storage``), which process may open it (``storage.lock``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,37 +26,6 @@ from connector_psi.storage import schema
 
 Tx = Connection
 _NONCE_BYTES = 12
-
-
-class DirectoryLock:
-    """Holds a node directory for one process: one writer per log.
-
-    Raises:
-        UnavailableError: Another process holds it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            raise UnavailableError(f"{path.parent}: another process has this node open") from None
-
-    def release(self) -> None:
-        """Let the next process in."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-
-def lock_is_free(path: Path) -> bool:
-    """Return whether no process has the node directory of this lock open."""
-    try:
-        DirectoryLock(path).release()
-    except UnavailableError:
-        return False
-    return True
 
 
 class Store:

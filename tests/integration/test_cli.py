@@ -30,7 +30,7 @@ from connector_psi.node.config import Layout
 from connector_psi.node.descriptor import Descriptor, encode_descriptor, parse_descriptor
 from connector_psi.pki import Role
 from connector_psi.rpc.local import serving_file
-from connector_psi.storage.store import DirectoryLock
+from connector_psi.storage.lock import DirectoryLock
 from tests.adapter_samples import BOX_A, BOX_B, ENS_MRN, alert, ens, equipment, house, jsonl
 
 ADDRESSES = ("--listen", "127.0.0.1:0", "--local", "127.0.0.1:0")
@@ -102,7 +102,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 # Help
 
 
-@pytest.mark.parametrize("path", [*COMMANDS, *{path[:1] for path in COMMANDS if len(path) > 1}, ()], ids=" ".join)
+@pytest.mark.parametrize(
+    "path", [*COMMANDS, *dict.fromkeys(path[:1] for path in COMMANDS if len(path) > 1), ()], ids=" ".join
+)
 def test_help_teaches_every_command(path: tuple[str, ...]) -> None:
     done = live.run(*path, "--help")
     assert (done.code, done.err) == (0, "")
@@ -210,18 +212,27 @@ def test_some_rejected_and_the_rest_kept_is_3(lone: Path, tmp_path: Path) -> Non
     path.write_bytes(jsonl(alert(), bad, b"{\n", alert()))
     done = live.run("ingest", lone, path, "--json")
     assert done.code == 3
-    assert done.out == json.dumps(
-        {
-            "accepted": 1,
-            "updated": 0,
-            "duplicates": 1,
-            "rejected": 2,
-            "errors": [
-                {"file": str(path), "line": 2, "path": "$.object.container_number", "code": "container.check_digit"},
-                {"file": str(path), "line": 3, "path": None, "code": "json.malformed"},
-            ],
-        }
-    ) + "\n"
+    assert (
+        done.out
+        == json.dumps(
+            {
+                "accepted": 1,
+                "updated": 0,
+                "duplicates": 1,
+                "rejected": 2,
+                "errors": [
+                    {
+                        "file": str(path),
+                        "line": 2,
+                        "path": "$.object.container_number",
+                        "code": "container.check_digit",
+                    },
+                    {"file": str(path), "line": 3, "path": None, "code": "json.malformed"},
+                ],
+            }
+        )
+        + "\n"
+    )
     # The same in words, for people.
     done = live.run("ingest", lone, path)
     assert (done.code, "container.check_digit" in done.out, "CSQU3054384" in done.out) == (3, True, False)

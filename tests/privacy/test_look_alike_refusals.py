@@ -385,7 +385,7 @@ def test_asking_for_an_outcome_takes_as_long_whatever_became_of_the_case(crowd: 
     federation, by_cause = crowd[0].federation, crowd[0].by_cause
     node, casework = federation.services["sis"].node, federation.services["sis"].casework
     _turn(federation)
-    refused, undecided = by_cause["known"][:20], by_cause["known"][20:40]
+    refused, undecided = by_cause["known"][:40], by_cause["known"][40:80]
     for request in refused:
         casework.decide(request.request_id, SUPERVISOR, "no " * 1000, approve=False)
     federation.clock.advance(T_S // 6)
@@ -397,18 +397,18 @@ def test_asking_for_an_outcome_takes_as_long_whatever_became_of_the_case(crowd: 
             assert row is not None
             of_state[row.state].append(request)
     assert of_state["awaiting_decision"] == undecided
-    assert of_state["released"][:20] == refused
-    causes = {"undecided": undecided, "refused": refused, "never": of_state["released"][20:40]}
-    assert {len(requests) for requests in causes.values()} == {20}
+    assert of_state["released"][:40] == refused
+    causes = {"undecided": undecided, "refused": refused, "never": of_state["released"][40:80]}
+    assert {len(requests) for requests in causes.values()} == {40}
     port, caller = owner_port(federation)
     rng = random.Random("order")
     ask = {
-        cause: [disclosure_pb2.GetOutcomeRequest(agreement=AGREEMENT, request_id=r.request_id) for r in requests] * 50
+        cause: [disclosure_pb2.GetOutcomeRequest(agreement=AGREEMENT, request_id=r.request_id) for r in requests] * 25
         for cause, requests in causes.items()
     }
-    assert {port.GetOutcome(message, caller).state for messages in ask.values() for message in messages[:20]} == {
+    assert {port.GetOutcome(message, caller).state for messages in ask.values() for message in messages[:40]} == {
         PENDING
     }
     _assert_alike((_interleaved(port.GetOutcome, caller, ask, rng) for _ in range(ROUNDS)), planted=0.1)
-    again = {cause: list(map(convert.open_case_request, causes[cause])) * 50 for cause in ("undecided", "refused")}
+    again = {cause: list(map(convert.open_case_request, causes[cause])) * 25 for cause in ("undecided", "refused")}
     _assert_alike((_interleaved(port.OpenCase, caller, again, rng) for _ in range(ROUNDS)), planted=0.1)

@@ -40,11 +40,12 @@ from connector_psi.oprf.group import default_group
 from connector_psi.pki import Role
 from connector_psi.storage import owned, queried, schema
 from connector_psi.storage import records as record_store
+from tests.simulation.faults import AGREEMENT, PURPOSE
 from tests.simulation.federation import DirectOwner, Federation, ManualClock, alert, declaration, person
 
 ROOT = Path(__file__).resolve().parents[2]
-AGREEMENT = "SIS-OBJ:ics2-sis"
-PURPOSE = {"purpose": "cpsi:ObjectSeizureOrEvidence", "legal_basis": "2018/1862:38"}
+# Fixed, so that slots fall alike in every run; within the validity of the policies.
+START = datetime(2027, 3, 1, 6, tzinfo=UTC)
 SLOT_S, DECIDED_WITHIN_S = 2, 7200
 MAX_TURNS = 60
 PIECE_BYTES = 16 * 1024
@@ -142,7 +143,7 @@ class Told(Federation):
         self.root = root
         self.diary = diary
         times = [datetime.fromtimestamp(*line, tz=UTC) for line in diary.lines("time")]
-        self.clock = ManualClock(times[-1] if times else None)
+        self.clock = ManualClock(times[-1] if times else START)
         self.seed = seed
         self.services = {}
         self.queries = []
@@ -170,7 +171,7 @@ def checkpoint_of(service: Service, note: bytes) -> Checkpoint:
 
 def prepare(root: Path) -> None:
     """Make the two node directories that every telling starts from."""
-    made = Federation(root)
+    made = Federation(root, start=START)
     made.close()
     for code in ("ics2", "sis"):
         config = root / code / "node.toml"

@@ -119,9 +119,15 @@ class DirectConnector:
 class Federation:
     """Nodes that know one another; ``open`` and ``close`` stand for starting and stopping their processes."""
 
-    def __init__(self, root: Path, seed: str = "federation", profiles: Sequence[str] = ("ics2", "sis")) -> None:
+    def __init__(
+        self,
+        root: Path,
+        seed: str = "federation",
+        profiles: Sequence[str] = ("ics2", "sis"),
+        start: datetime | None = None,
+    ) -> None:
         self.root = root
-        self.clock = ManualClock()
+        self.clock = ManualClock(start)
         self.seed = seed
         self.services: dict[str, Service] = {}
         self.queries: list[Query] = []

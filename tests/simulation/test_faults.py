@@ -10,7 +10,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,13 @@ from connector_psi.node import ports
 from connector_psi.node.service import Service
 from connector_psi.pki import Role
 from connector_psi.storage import owned, schema
+from tests.simulation.faults import AGREEMENT, FULL, PURPOSE, READ_ONLY, make_query, unwritable
 from tests.simulation.federation import DirectOwner, Federation, alert, declaration, person
-from tests.simulation.test_idempotency import make_query
 
-AGREEMENT = "SIS-OBJ:ics2-sis"
-PURPOSE = {"purpose": "cpsi:ObjectSeizureOrEvidence", "legal_basis": "2018/1862:38"}
 CONTAINERS = [
     (IdentifierType.CONTAINER, normalise(IdentifierType.CONTAINER, f"TGHU{n}", complete_check_digit=True))
     for n in (111111, 222222, 333333)
 ]
-NEVER_FULL = 1 << 30
 
 
 @pytest.fixture
@@ -108,26 +105,6 @@ def assert_one_leaf_each(federation: Federation, cases: int) -> None:
 
 
 # --- the log cannot be written
-
-
-@contextmanager
-def unwritable(service: Service, pragma: str, undo: str) -> Iterator[None]:
-    """The database refuses writes, by its own means, on every connection."""
-    engine = service.node.store._engine
-    broken = True
-
-    def set_pragma(connection: Any, _record: object, _proxy: object) -> None:
-        connection.execute(pragma if broken else undo).close()
-
-    sa.event.listen(engine, "checkout", set_pragma)
-    try:
-        yield
-    finally:
-        broken = False
-
-
-READ_ONLY = ("PRAGMA query_only=ON", "PRAGMA query_only=OFF")
-FULL = ("PRAGMA max_page_count=1", f"PRAGMA max_page_count={NEVER_FULL}")
 
 
 def test_without_a_log_nothing_is_answered_and_afterwards_everything_is(federation: Federation) -> None:

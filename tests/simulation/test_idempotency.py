@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +12,19 @@ from pathlib import Path
 import pytest
 
 from connector_psi.audit.entries import Event, parse_leaf
-from connector_psi.domain.records import IdentifierType, TokenClass
+from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import CapacityExceededError, ConflictError, ConnectorError, UnavailableError
 from connector_psi.node.service import Service
 from connector_psi.oprf.suite import BlindedElements
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
-from connector_psi.protocol.querier import Batch
 from connector_psi.rpc import tls
 from connector_psi.rpc.client import PeerClient
 from connector_psi.rpc.server import Ports
 from connector_psi.storage import owned
+from tests.simulation.faults import AGREEMENT, make_query
 from tests.simulation.federation import Federation, alert
 
-AGREEMENT = "SIS-OBJ:ics2-sis"
 CONTAINER = (IdentifierType.CONTAINER, "CSQU3054383")
 AT_ONCE = 100
 CALLS, PER_DAY, PER_YEAR = 200, 400, 600
@@ -58,32 +56,6 @@ def small(tmp_path: Path) -> Iterator[SmallFederation]:
     made.settle(1)
     yield made
     made.close()
-
-
-def make_query(number: int) -> Query:
-    """The ``number``-th query that ``ics2`` could send for the first epoch: valid, and like no other."""
-    batch = Batch(
-        querier="ics2",
-        agreement=AGREEMENT,
-        epoch=1,
-        token_class=TokenClass.OBJECT,
-        request_id=hashlib.sha256(b"request %d" % number).digest()[:16],
-        seed=hashlib.sha256(b"seed %d" % number).digest(),
-        tokens=(b"token %d" % number,),
-    )
-    prepared = batch.prepare()
-    return Query(
-        querier=batch.querier,
-        agreement=batch.agreement,
-        epoch=batch.epoch,
-        token_class=batch.token_class,
-        request_id=batch.request_id,
-        batch_commitment=prepared.commitment,
-        source_commitment=bytes(32),
-        actor_commitment=bytes(32),
-        access_id=b"",
-        blinded_elements=prepared.blinded_elements,
-    )
 
 
 def with_body_of(query: Query, other: Query) -> Query:
