@@ -91,9 +91,9 @@ class Node:
         self.keyring = Keyring.open(self.layout.root, self.random)
         self.pack = policy.load_policy(self.layout.policy)
         self.root_pem = self.layout.root_cert.read_bytes()
-        # Synthetic data has a root of its own, so that neither a setting nor a mistake joins it with real data.
-        if self.synthetic != pki.is_test_root(self.root_pem):
-            raise ConfigError(f"{self.layout.config}: node.synthetic does not go with {self.layout.root_cert}")
+        # Whoever has the key of a development root can be anybody, so real data never goes under one.
+        if not self.synthetic and pki.is_test_root(self.root_pem):
+            raise ConfigError(f"{self.layout.config}: node.synthetic is false under a development root")
         self.credentials = pki.load_credentials(self.layout.node_cert)
         if self.credentials.identity != pki.AuthorityIdentity(self.authority):
             raise ConfigError(f"{self.layout.node_cert}: not the certificate of authority {self.authority}")
