@@ -61,7 +61,9 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
         # The digest of the whole message is left out: a message that arrives again with another
         # envelope, or a file with one more record, is no amendment of this record.
         content = store.mac(payload)
-        if known.get(ref_index) == (content, _LIVE):
+        same = known.get(ref_index) == (content, _LIVE)
+        # What a cut message holds of a record never replaces what a whole one held.
+        if same or (record.incomplete and ref_index in known and _is_complete(store, tx, ref_index)):
             outcomes.append(Outcome.DUPLICATE)
             continue
         seq += 1
@@ -84,6 +86,13 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
     if new:
         tx.execute(sa.insert(records), list(new.values()))
     return outcomes
+
+
+def _is_complete(store: Store, tx: Tx, ref_index: bytes) -> bool:
+    sealed = tx.execute(
+        sa.select(records.c.sealed).where(records.c.ref_index == ref_index, records.c.state == _LIVE)
+    ).scalar()
+    return sealed is not None and not _decode(store.unseal_raw(_TABLE, sealed)).incomplete
 
 
 def _known(tx: Tx, refs: Sequence[bytes]) -> dict[bytes, tuple[bytes, str]]:
@@ -127,7 +136,8 @@ def count_live(tx: Tx) -> int:
 
 def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) -> list[StoredRecord]:
     """Return live records changed after ``after_seq``, in order of change, at most ``limit``; hidden ones are not
-    asked with."""
+    asked with.
+    """
     rows = tx.execute(
         sa.select(records.c.id, records.c.change_seq, records.c.sealed)
         .where(

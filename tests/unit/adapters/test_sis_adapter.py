@@ -214,7 +214,7 @@ def test_the_format_is_documented() -> None:
 
 def test_the_examples_in_the_documentation_are_read() -> None:
     text = documentation()
-    for language, form in (("json", "jsonl"), ("csv", "csv")):
+    for language, form in (("json", "jsonl"), ("text", "csv")):
         blocks = text.split(f"```{language}\n")[1:]
         for system, block in zip(("sis", "eis"), blocks, strict=True):
             records, issues = read(block.split("```")[0].encode(), f"{system}-{form}")

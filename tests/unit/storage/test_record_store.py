@@ -52,6 +52,15 @@ def test_an_amended_record_comes_up_again_for_whoever_follows(store: Store) -> N
     assert _live(store) == [(2, "B"), (3, "A")]
 
 
+def test_a_cut_message_never_takes_a_whole_record_back(store: Store) -> None:
+    cut = replace(alert("A"), incomplete=True)
+    assert _put(store, cut) == [Outcome.ACCEPTED]
+    assert _put(store, alert("A", BOX)) == [Outcome.UPDATED]
+    assert _put(store, cut) == [Outcome.DUPLICATE]
+    with store.read() as tx:
+        assert records.by_id(store, tx, 1) == (alert("A", BOX), True)
+
+
 def test_one_batch_may_hold_a_record_twice(store: Store) -> None:
     assert _put(store, alert("A", BOX), alert("A", BOX), alert("A")) == [
         Outcome.ACCEPTED,
@@ -99,7 +108,11 @@ def test_a_payload_that_was_changed_or_moved_does_not_open(store: Store) -> None
 
 
 def test_an_aborted_transaction_leaves_nothing(store: Store) -> None:
-    with pytest.raises(RuntimeError), store.write() as tx:
-        records.put(store, tx, [alert("A", BOX)], NOW)
-        raise RuntimeError
+    def fail_after_writing() -> None:
+        with store.write() as tx:
+            records.put(store, tx, [alert("A", BOX)], NOW)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_after_writing()
     assert _live(store) == []
