@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -207,6 +208,31 @@ def test_a_tree_that_does_not_continue_what_was_signed_stops_a_running_node(node
             with pytest.raises(AuditError):
                 use()
         assert service.oversight.verify()["verified"] is False, "and it still says why"
+    finally:
+        service.close()
+
+
+def test_a_checkpoint_that_is_signed_while_the_log_is_verified_is_no_failure(
+    node_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, main = opened(node_dir), threading.current_thread()
+    guard = service.node.log._guard
+    read = guard.highest
+
+    def meanwhile() -> None:
+        service.registration.register([alert("A2", CONTAINER)], "test")
+        service.tick_log()
+
+    def busy() -> tuple[int, bytes] | None:
+        if threading.current_thread() is main:
+            other = threading.Thread(target=meanwhile)
+            other.start()
+            other.join()
+        return read()
+
+    monkeypatch.setattr(guard, "highest", busy)
+    try:
+        assert service.oversight.verify()["failures"] == []
     finally:
         service.close()
 

@@ -358,13 +358,14 @@ class Crowd:
         )
 
     def _never(self, kind: int) -> CaseRequest:
-        match kind % 4:
+        match kind % 8:
             case 0:
-                return signed_case(self.federation, self.matches["M0"], ticket_id=self.rng.randbytes(16))
-            case 1:
                 return signed_case(self.federation, self.matches["M0"], redeem_codes=self.rng.randbytes(8))
-            case withheld:
-                return signed_case(self.federation, self.matches[f"M{withheld - 1}"])
+            case 1:
+                return signed_case(self.federation, self.matches["M1"])
+            case 2:
+                return signed_case(self.federation, self.matches["M2"])
+        return signed_case(self.federation, self.matches["M0"], ticket_id=self.rng.randbytes(16))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """kill -9 at a chosen event: a story that two nodes live through, told by processes that die and are started again.
 
 A process of ``Killer`` opens both nodes of a prepared federation, goes on with the ``Story`` where the last one stopped, and is killed
-by a real SIGKILL before its n-th event: a write statement, a commit (before it, and after it but before anybody learns of it), a file
+by a real SIGKILL before its n-th event: a commit that wrote something (before it, and after it but before anybody learns of it), a file
 that is synced, renamed, made or removed, a peer call that leaves or whose answer comes back. Nothing is cleaned up but by the operating
 system. What others were told before a death (an acknowledgement, a checkpoint, an outcome) is in the ``Diary``, which no death takes back.
 
@@ -24,8 +24,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
 
 from connector_psi.audit.checkpoint import Checkpoint, verify_checkpoint
@@ -406,53 +404,54 @@ def _folders(parent: Path) -> set[str]:
 # --- dying
 
 
-def _arm(point: int, diary: Diary) -> Callable[[str], None]:
-    """Hook every event of this process; at the ``point``-th, die. Point 0 never comes."""
-    count = 0
+class Fate:
+    """Counts the events of this process and kills it before one of them.
 
-    def happen(label: str) -> None:
-        nonlocal count
-        count += 1
-        if count == point:
-            diary.note("killed", label)
+    Args:
+        point: Which event, from 1.
+        diary: Where the death is noted.
+    """
+
+    def __init__(self, point: int, diary: Diary) -> None:
+        self.events: list[str] = []
+        self._point = point
+        self._diary = diary
+
+    def __call__(self, label: str) -> None:
+        self.events.append(label)
+        if len(self.events) == self._point:
+            self._diary.note("killed", label)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def statement(conn: Any, _cursor: Any, text: str, *_rest: Any) -> None:
-        verb, _, rest = text.lstrip().partition(" ")
-        if verb in {"INSERT", "UPDATE", "DELETE"}:
-            table = rest.removeprefix("INTO ").removeprefix("FROM ").split(None, 1)[0]
-            happen(f"{_node_of(str(conn.engine.url.database))}: {verb} {table}")
 
-    event.listen(Engine, "before_cursor_execute", statement)
+def _arm(fate: Fate) -> None:
+    """Tell ``fate`` of every commit and every change of a file from now on."""
     do_commit = DefaultDialect.do_commit
+    written: dict[int, int] = {}
 
     def commit(self: DefaultDialect, connection: Any) -> None:
+        database = connection.dbapi_connection
         # A commit that wrote nothing is no event.
-        if not connection.dbapi_connection.in_transaction or not connection.info.get("immediate"):
+        if database.total_changes == written.get(id(database), 0):
             do_commit(self, connection)
             return
-        happen("before COMMIT")
+        written[id(database)] = database.total_changes
+        node = _node_of(database.execute("PRAGMA database_list").fetchone()[2])
+        fate(f"{node}: before COMMIT")
         do_commit(self, connection)
-        happen("after COMMIT")
+        fate(f"{node}: after COMMIT")
 
     DefaultDialect.do_commit = commit  # type: ignore[method-assign]
     for name in ("fsync", "replace", "unlink", "mkdir", "rmdir"):
-        _arm_file_call(name, happen)
-    publishing.READ_BYTES = PIECE_BYTES
-
-    def finished() -> None:
-        diary.note("events", count)
-
-    happen.finished = finished  # type: ignore[attr-defined]
-    return happen
+        _arm_file_call(name, fate)
 
 
-def _arm_file_call(name: str, happen: Callable[[str], None]) -> None:
+def _arm_file_call(name: str, fate: Fate) -> None:
     real = getattr(os, name)
 
     def call(*arguments: Any, **options: Any) -> Any:
         what = Path(f"/proc/self/fd/{arguments[0]}").readlink() if isinstance(arguments[0], int) else Path(arguments[0])
-        happen(f"{_node_of(str(what))}: {name} {re.sub(r'[0-9a-z_]{8}(?=[.]partial)|[0-9a-f]{16}', '*', what.name)}")
+        fate(f"{_node_of(str(what))}: {name} {re.sub(r'[0-9a-z_]{8}(?=[.]partial)|[0-9a-f]{16}', '*', what.name)}")
         return real(*arguments, **options)
 
     setattr(os, name, call)
@@ -463,10 +462,11 @@ def _node_of(path: str) -> str:
 
 
 def _live(root: Path, diary: Diary, seed: str, point: int) -> None:
-    happen = _arm(point, diary)
-    federation = Told(root, diary, seed, happen)
-    Story(federation).tell()
-    happen.finished()  # type: ignore[attr-defined]
+    fate = Fate(point, diary)
+    _arm(fate)
+    publishing.READ_BYTES = PIECE_BYTES
+    Story(Told(root, diary, seed, fate)).tell()
+    diary.note("events", fate.events)
 
 
 def main() -> NoReturn:

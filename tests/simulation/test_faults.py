@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.records import IdentifierType
-from connector_psi.encoding import bloom
+from connector_psi.encoding import bloom, tickets
 from connector_psi.errors import AuditError, ConnectorError, PeerError, ProtocolError, UnavailableError
 from connector_psi.node import ports
 from connector_psi.node.service import Service
@@ -524,3 +524,34 @@ def test_a_set_that_expired_is_not_kept(federation: Federation) -> None:
         federation.services["ics2"].tick_query()
     assert federation.services["ics2"].querying.run_round(AGREEMENT) == 0
     assert not folder.exists()
+
+
+def test_a_set_that_is_damaged_while_in_use_gives_no_wrong_answer_and_is_fetched_again(federation: Federation) -> None:
+    register_all(federation)
+    federation.settle(1)
+    path, ics2 = _folder(federation) / "tickets", federation.services["ics2"]
+    assert len(ics2.review.list()) == 3
+    with path.open("r+b") as file:
+        rows = bytearray(file.read())
+        rows[30 :: tickets.ROW_BYTES] = bytes(b ^ 1 for b in rows[30 :: tickets.ROW_BYTES])
+        file.seek(0)
+        file.write(rows)
+    ics2.registration.register([declaration("D9", CONTAINERS[0])], "test")
+    failures = turn(federation, 4)
+    assert failures["ics2 tick_query protocol"] >= 1
+    assert [row.payload["record_ref"] for row in ics2.review.list()] == ["D0", "D1", "D2", "D9"]
+
+
+def test_a_round_that_was_cut_short_is_finished_whole_under_a_smaller_setting(federation: Federation) -> None:
+    register_all(federation)
+    federation.services["sis"].publish()
+    federation.fault = lambda name: _away() if name == "after:evaluate" else None
+    turn(federation)
+    federation.close("ics2")
+    settings = federation.root / "ics2" / "node.toml"
+    settings.write_text(settings.read_text().replace("[query]\n", "[query]\nrecords_per_round = 1\n"))
+    federation.open("ics2")
+    federation.fault = lambda _name: None
+    turn(federation, 2)
+    assert len(federation.services["ics2"].review.list()) == 3
+    assert federation.services["ics2"].querying.pending(AGREEMENT) == 0

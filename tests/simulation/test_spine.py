@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from connector_psi.audit.entries import Event, parse_leaf
-from connector_psi.domain.records import IdentifierType
+from connector_psi.domain.records import IdentifierType, SourceSystem
 from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
 from connector_psi.pki import Role
 from connector_psi.storage import queried
@@ -109,10 +109,29 @@ def test_a_dismissal_persists_over_epochs_until_the_tokens_change(federation: Fe
 def test_a_withdrawn_alert_takes_its_undecided_match_back(federation: Federation) -> None:
     row = _match(federation)
     ics2, sis = federation.services["ics2"], federation.services["sis"]
-    from connector_psi.domain.records import SourceSystem
-
     assert sis.registration.withdraw(SourceSystem.SIS, "DE1", "recovered", "test")
     federation.settle()
+    assert ics2.review.list() == []
+    assert ics2.review.get(row.match_id)[0].state == "gone"
+
+
+def test_an_amended_declaration_takes_its_undecided_match_back_at_once(federation: Federation) -> None:
+    row = _match(federation)
+    ics2 = federation.services["ics2"]
+    ics2.registration.register([declaration("M1", OTHER)], "test")
+    federation.settle(1)
+    assert ics2.review.list() == []
+    assert ics2.review.get(row.match_id)[0].state == "gone"
+    ics2.registration.register([declaration("M1", CONTAINER)], "test")
+    federation.settle(1)
+    assert [found.match_id for found in ics2.review.list()] == [row.match_id]
+
+
+def test_a_withdrawn_declaration_takes_its_undecided_match_back(federation: Federation) -> None:
+    row = _match(federation)
+    ics2 = federation.services["ics2"]
+    assert ics2.registration.withdraw(SourceSystem.ICS2, "M1", "cancelled", "test")
+    federation.settle(1)
     assert ics2.review.list() == []
     assert ics2.review.get(row.match_id)[0].state == "gone"
 
