@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -62,6 +63,7 @@ VERIFICATION_FAILED = 5
 MAX_ERRORS = 100_000
 """Errors that ``ingest`` lists; a file of bad lines alone would fill the memory otherwise."""
 MAX_RECORD_BYTES = 1_000_000
+MAX_INDEX = 2**53
 """A record travels in one message, which has one MiB."""
 
 _EPILOG = (
@@ -140,7 +142,8 @@ def _print(*parts: object) -> None:
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        # Ids stand first and are copied into other commands: they stay in one piece.
+        table.add_column(column, overflow="fold", no_wrap=column in {"match", "case"})
     for row in rows:
         table.add_row(*(Text("" if cell is None else _plain(cell)) for cell in row))
     out.print(table)
@@ -398,7 +401,11 @@ def _progress(quiet: bool) -> Progress:
 def publish(
     directory: NodeDir,
     agreement: Annotated[
-        str | None, typer.Option(metavar="CODE", help="One agreement; by default all that this node owns.")
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="One agreement, or all of a template such as SIS-OBJ; by default all that this node owns.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -421,11 +428,13 @@ def publish(
 def sync(
     directory: NodeDir,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="S", help="Give up after so many seconds (exit code 6).")
+        float, typer.Option("--wait", metavar="S", min=0, help="Give up after so many seconds (exit code 6).")
     ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Wait until every record registered so far has been queried and published."""
+    if not math.isfinite(wait):
+        raise errors.ConfigError("--wait: not a number of seconds")
     deadline, mark = time.monotonic() + wait, 0
     with open_local(directory, Role.SYSTEM, loops=True) as client:
         while True:
@@ -755,8 +764,8 @@ def cases_refuse(
 @log_app.command("show")
 def log_show(
     directory: NodeDir,
-    start: Annotated[int, typer.Option(help="First entry.")] = 0,
-    limit: Annotated[int, typer.Option(help="How many entries at most.")] = 100,
+    start: Annotated[int, typer.Option(min=0, max=MAX_INDEX, help="First entry.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_INDEX, help="How many entries at most.")] = 100,
     as_cert: MaybeCert = None,
     as_json: AsJson = False,
 ) -> None:
@@ -802,7 +811,10 @@ def log_verify(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = 
 @log_app.command("prove")
 def log_prove(
     directory: NodeDir,
-    index: Annotated[int, typer.Argument(metavar="INDEX", help="Number of the entry, from 0.", show_default=False)],
+    index: Annotated[
+        int,
+        typer.Argument(metavar="INDEX", min=0, max=MAX_INDEX, help="Number of the entry, from 0.", show_default=False),
+    ],
     as_cert: MaybeCert = None,
     as_json: AsJson = False,
 ) -> None:
@@ -1005,6 +1017,8 @@ def main() -> NoReturn:
     # The PRF is many C calls of 50 us that let go of the interpreter. At Python's default of 5 ms each of them would
     # wait that long to get it back while another thread works.
     sys.setswitchinterval(1e-4)
+    # What a node writes is for its own account alone.
+    os.umask(0o077)
     try:
         app(standalone_mode=True)
     except errors.ConnectorError as error:

@@ -415,7 +415,11 @@ class Log(Generic[Tx]):
     def _checked_past(self, tx: Tx, size: int) -> tuple[Checkpoint, bytes] | None:
         """Return the stored checkpoint, having checked that it and the guard are prefixes of this tree."""
         note = self._backend.latest_checkpoint(tx)
-        stored = None if note is None else verify_checkpoint(note, self._signer.vkey, self.origin)
+        try:
+            stored = None if note is None else verify_checkpoint(note, self._signer.vkey, self.origin)
+        except FormatError:
+            # This node wrote it well-formed: whoever changed it changed the log.
+            raise ProofInvalidError("log: the stored checkpoint is damaged") from None
         if stored is not None:
             self._check_prefix(tx, size, stored.size, stored.root, "the stored checkpoint")
         highest = self._guard.highest()

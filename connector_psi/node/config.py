@@ -19,6 +19,7 @@ from connector_psi.errors import ConfigError
 from connector_psi.policy import ProfileRole
 
 MAX_RECORDS_PER_ROUND = 100_000
+MAX_PORT = 65_535
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -35,6 +36,18 @@ class NodeSection(_Section):
     listen: str = Field(pattern=r"^.+:\d{1,5}$", description="peer port, HOST:PORT")
     local: str = Field(pattern=r"^.+:\d{1,5}$", description="local port, HOST:PORT")
     synthetic: bool
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Self:
+        for name, address in (("listen", self.listen), ("local", self.local)):
+            if int(address.rpartition(":")[2]) > MAX_PORT:
+                raise ValueError(f"{name}: a port is at most {MAX_PORT}")
+        if self.listen == self.local and not self.listen.endswith(":0"):
+            raise ValueError("listen and local are the same address")
+        # The descriptor tells peers where to connect.
+        if self.listen.rpartition(":")[0].strip("[]") in {"", "0.0.0.0", "::", "*"}:  # noqa: S104 - refused here
+            raise ValueError("listen: peers need an address to connect to, not a wildcard")
+        return self
 
 
 class StorageSection(_Section):

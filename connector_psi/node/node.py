@@ -19,12 +19,19 @@ from typing import Any
 import structlog
 
 from connector_psi import pki, policy
+from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, verify_checkpoint
 from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.guard import FileGuard
 from connector_psi.audit.log import Appended, Log
 from connector_psi.domain.clock import Clock, RandomSource, SystemClock, SystemRandom
-from connector_psi.errors import AuditError, ConfigError, PurposeRefusedError, UnavailableError
+from connector_psi.errors import (
+    AuditError,
+    ConfigError,
+    ProofInvalidError,
+    PurposeRefusedError,
+    UnavailableError,
+)
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.descriptor import Descriptor, parse_descriptor
@@ -303,6 +310,18 @@ class Node:
             note = self.entries.latest_checkpoint(tx)
         return None if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name)
 
+    def read_leaves(self, tx: Tx, start: int, end: int) -> list[bytes]:
+        """Return leaves as they were hashed into the tree.
+
+        Raises:
+            ProofInvalidError: A stored leaf is not the one that was hashed.
+        """
+        leaves = self.entries.read_leaves(tx, start, end)
+        for index, leaf in enumerate(leaves, start):
+            if merkle.leaf_hash(leaf) != self.entries.read_node(tx, 0, index):
+                raise ProofInvalidError(f"leaf {index}: what is stored is not what was hashed")
+        return leaves
+
     def leaf_proof(self, index: int) -> LeafProof:
         """Return a leaf with its proof under the newest checkpoint.
 
@@ -315,7 +334,7 @@ class Node:
             size = 0 if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name).size
             if note is None or index >= size:
                 raise UnavailableError("no checkpoint covers the entry yet")
-            (leaf,) = self.entries.read_leaves(tx, index, index + 1)
+            (leaf,) = self.read_leaves(tx, index, index + 1)
             proof = self.log.prove_inclusion(tx, index, size)
         return LeafProof(leaf, index, tuple(proof), note)
 

@@ -40,6 +40,7 @@ class Oversight:
         with node.store.read() as tx:
             if not index < size <= self._signed_size(tx):
                 raise PurposeRefusedError("no such leaf or size")
+            node.read_leaves(tx, index, index + 1)
             return node.entries.read_node(tx, 0, index), node.log.prove_inclusion(tx, index, size)
 
     def prove_consistency(self, old_size: int, new_size: int) -> list[bytes]:
@@ -75,4 +76,4 @@ class Oversight:
         with node.store.read() as tx:
             size = node.entries.size(tx)
             end = min(size, start + min(limit or MAX_ENTRIES, MAX_ENTRIES))
-            return node.entries.read_leaves(tx, start, end) if start < end else []
+            return node.read_leaves(tx, start, end) if start < end else []

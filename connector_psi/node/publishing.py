@@ -193,6 +193,20 @@ class Publishing:
                 codes.append(code)
         return codes
 
+    def named(self, codes: Sequence[str]) -> list[str]:
+        """Return the agreements that this node owns under these codes, or under these codes of templates.
+
+        Raises:
+            PurposeRefusedError: A code names none.
+        """
+        found = []
+        for code in codes:
+            own = [b.code for b in self._node.agreements(OWNER) if code in {b.code, b.agreement.template}]
+            if not own:
+                raise PurposeRefusedError(f"{code}: this node is the owner in no such agreement")
+            found += own
+        return found
+
     def runnable(self) -> list[str]:
         """Return the agreements that this node owns and that may run now."""
         node, codes = self._node, []

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from connector_psi import policy
@@ -25,7 +26,7 @@ from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
+from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, SourceSystem, TokenClass
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.bloom import Filter
@@ -36,6 +37,7 @@ from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
 from connector_psi.node.publishing import record_tokens
 from connector_psi.oprf.suite import EvaluatedElements
+from connector_psi.policy import ProfileRole
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
 from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, plan_sizes
@@ -45,6 +47,14 @@ from connector_psi.storage.records import StoredRecord
 from connector_psi.storage.store import Tx
 
 CLOCK_SKEW_MS = 120_000
+SOURCES: Mapping[ProfileRole, frozenset[SourceSystem]] = MappingProxyType(
+    {
+        ProfileRole.CUSTOMS: frozenset({SourceSystem.ICS2}),
+        ProfileRole.NSIS: frozenset({SourceSystem.SIS}),
+        ProfileRole.EUROPOL: frozenset({SourceSystem.EIS}),
+    }
+)
+"""Which source systems a role asks with."""
 
 
 @dataclass
@@ -236,7 +246,7 @@ class Querying:
             return records.max_change_seq(tx) - (taken.cursor_seq if taken else 0)
 
     def run_round(self, code: str) -> int:
-        """Query the next changed records of an agreement. Returns how many were covered; 0 means up to date.
+        """Query the next changed records of an agreement. Returns how many were followed; 0 means up to date.
 
         Raises:
             UnavailableError: There is no set, or the owner cannot be reached now.
@@ -259,19 +269,27 @@ class Querying:
                 limit = MAX_RECORDS_PER_ROUND if open_rows else node.config.query.records_per_round
                 covered = records.live_after(node.store, tx, taken.cursor_seq, limit, node.now_ms())
                 newest = records.max_change_seq(tx)
+            followed = len(covered)
             if open_rows:
                 # A crash: the round is the one whose batches were logged, whatever was registered since.
                 until = open_rows[0].round_seq
                 covered = [r for r in covered if r.change_seq <= until]
+                covered = self._own(covered)
                 ready = [self._ready(bound, taken, row) for row in open_rows]
             else:
                 # Changes without a live record (withdrawn, expired) need no query.
                 until = covered[-1].change_seq if len(covered) == node.config.query.records_per_round else newest
                 if until <= taken.cursor_seq:
                     return 0
+                covered = self._own(covered)
                 ready = self._open_round(bound, taken, covered, until)
             self._finish_round(bound, taken, covered, ready, until)
-        return len(covered)
+        return followed
+
+    def _own(self, covered: Sequence[StoredRecord]) -> list[StoredRecord]:
+        """The records that this authority asks with: copies of another system's are not its to ask about."""
+        sources = SOURCES.get(self._node.config.node.role, frozenset())
+        return [stored for stored in covered if stored.record.source in sources]
 
     def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[_Ready]:
         """Form batches, and log them with seed and tokens in one transaction, before anything is sent."""

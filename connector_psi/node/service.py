@@ -95,7 +95,8 @@ class Service:
         Args:
             codes: Of agreements that this node owns; none for all that may run.
         """
-        published = [self.publishing.publish(code) for code in codes or self.publishing.runnable()]
+        wanted = self.publishing.named(codes) if codes else self.publishing.runnable()
+        published = [self.publishing.publish(code) for code in wanted]
         self.node.checkpoint()
         return published
 

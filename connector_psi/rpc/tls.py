@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 os.environ["GRPC_SSL_CIPHER_SUITES"] = "ECDHE-PSK-AES128-CBC-SHA"
+# gRPC writes lines of its own to standard error; what matters of them comes back as a status.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 from google.protobuf.internal import api_implementation

@@ -192,10 +192,20 @@ def run(*arguments: object, stdin: bytes = b"") -> Done:
     return Done(ended.value.code, out.getvalue(), err.getvalue())
 
 
+# A process begins with the peak of the one that started it, so a small one stands between this one and what is measured.
+_MEASURED = """
+import os, subprocess, sys
+code = subprocess.run(sys.argv[1:]).returncode
+import resource
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def run_process(*arguments: object) -> tuple[Done, int]:
     """Run a command as a process; also returns the most memory that it had, in MiB."""
     with subprocess.Popen(
-        [sys.executable, "-m", "connector_psi.cli", *map(str, arguments)],
+        [sys.executable, "-S", "-c", _MEASURED, sys.executable, "-m", "connector_psi.cli", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -205,9 +215,9 @@ def run_process(*arguments: object) -> tuple[Done, int]:
         assert process.stderr is not None
         # Errors are few lines: they fit the pipe while the output is read.
         out, err = process.stdout.read(), process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return Done(process.returncode, out, err), usage.ru_maxrss // 1024
+        process.wait()
+    err, _, peak_kib = err.rstrip("\n").rpartition("\n")
+    return Done(process.returncode, out, err), int(peak_kib) // 1024
 
 
 # Certificates
