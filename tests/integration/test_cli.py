@@ -502,3 +502,18 @@ def test_serve_on_a_port_that_is_taken_is_2(tmp_path: Path) -> None:
 def test_grpc_was_set_up_before_it_was_loaded() -> None:
     assert os.environ["GRPC_SSL_CIPHER_SUITES"] == "ECDHE-PSK-AES128-CBC-SHA"
     assert grpc is not None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("log", "show", "--start", "-1"),
+        ("log", "show", "--limit", "0"),
+        ("sync", "--wait", "nan"),
+        ("sync", "--wait", "-1"),
+    ],
+    ids=" ".join,
+)
+def test_a_number_out_of_range_is_2(lone: Path, words: tuple[str, ...]) -> None:
+    noun = words[:2] if words[0] == "log" else words[:1]
+    assert live.run(*noun, lone, *words[len(noun) :]).code == 2

@@ -47,6 +47,9 @@ def test_defaults_are_those_of_the_design() -> None:
         (BASE.replace("true", "false") + '[transcript]\npath = "x"\n', "synthetic"),
         (BASE.replace('"sis"\nprofile', '"NOT A CODE"\nprofile'), "node.authority"),
         (BASE.replace("nsis", "interpol"), "node.role"),
+        (BASE.replace("h:1", "h:99999"), "node"),
+        (BASE.replace("h:1", "0.0.0.0:1"), "wildcard"),
+        (BASE.replace("h:1", "h:2"), "same address"),
         ("[node", "not valid TOML"),
     ],
 )
