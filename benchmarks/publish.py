@@ -47,7 +47,7 @@ BATCH = 4000
 
 def measure(tokens: int = 1_000_000, node_tokens: int = 100_000, seed: int = 1) -> dict[str, object]:
     """Return ``{"P3": {...}}``; times are wall seconds."""
-    sys.setswitchinterval(1e-4)  # as every command does, see connector_psi.cli
+    sys.setswitchinterval(1e-5)  # as every command does, see connector_psi.cli
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "alerts.jsonl"

@@ -1016,7 +1016,7 @@ def main() -> NoReturn:
     """Run a command and exit with its code."""
     # The PRF is many C calls of 50 us that let go of the interpreter. At Python's default of 5 ms each of them would
     # wait that long to get it back while another thread works.
-    sys.setswitchinterval(1e-4)
+    sys.setswitchinterval(1e-5)
     # What a node writes is for its own account alone.
     os.umask(0o077)
     try:
