@@ -203,7 +203,7 @@ class Publishing:
         for code in codes:
             own = [b.code for b in self._node.agreements(OWNER) if code in {b.code, b.agreement.template}]
             if not own:
-                raise PurposeRefusedError(f"{code}: this node is the owner in no such agreement")
+                raise PurposeRefusedError("this node is the owner in no such agreement")
             found += own
         return found
 
