@@ -18,10 +18,10 @@ from connector_psi.disclosure import parse_envelope
 from connector_psi.domain.clock import SystemRandom
 from connector_psi.errors import UnavailableError
 from connector_psi.keyring import Keyring
+from connector_psi.node.casework import case_bytes
 from connector_psi.node.config import Layout
 from connector_psi.node.ports import CaseRequest, OutcomeAnswer
 from connector_psi.policy import Agreement
-from connector_psi.protocol import messages
 from connector_psi.rpc import tls
 from connector_psi.rpc.client import PeerClient
 
@@ -88,19 +88,7 @@ class Probe:
             actor_commitments=random.bytes(32),
             signature=b"",
         )
-        signed = messages.case_bytes(
-            querier=self._querier,
-            agreement=request.agreement,
-            epoch=request.epoch,
-            ticket_id=request.ticket_id,
-            redeem_codes=request.redeem_codes,
-            purpose=request.purpose,
-            legal_basis=request.legal_basis,
-            case_reference=request.case_reference,
-            justification=request.justification,
-            request_id=request.request_id,
-            actor_commitments=request.actor_commitments,
-        )
+        signed = case_bytes(self._querier, request)
         self._client.open_case(replace(request, signature=self._key.sign(signed)))
         return request.request_id.hex()
 

@@ -2,7 +2,7 @@
 
 Decides: how a file of the encoded set reaches its name: written beside it, made durable, then renamed, so that a
 reader (or this node after a crash) never meets half a set. What a crash leaves behind ends in ``PARTIAL_SUFFIX`` and
-is nobody's: ``remove_partials`` deletes it at start-up.
+is nobody's: it goes with the folder of its set.
 Leaves to others: what the bytes are, and who may read the directory.
 """
 
@@ -53,20 +53,6 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-
-
-def remove_partials(directory: Path) -> int:
-    """Delete what interrupted writes left in ``directory``.
-
-    Only for start-up, before anything writes there: a write under way would lose its file.
-
-    Returns:
-        How many files were deleted.
-    """
-    partials = [entry for entry in directory.iterdir() if entry.name.startswith(".") and entry.suffix == PARTIAL_SUFFIX]
-    for entry in partials:
-        entry.unlink()
-    return len(partials)
 
 
 def sync_directory(directory: Path) -> None:

@@ -309,7 +309,7 @@ class Casework:
         bound = node.bound(request.agreement, OWNER, peer)
         _check_request(request)
         try:
-            node.peer(peer).public_key.verify(request.signature, _case_bytes(peer, request))
+            node.peer(peer).public_key.verify(request.signature, case_bytes(peer, request))
         except InvalidSignature:
             raise ProtocolError(f"{bound.code}: the signature of a case does not verify") from None
         payload: dict[str, Any] = {
@@ -714,10 +714,11 @@ def case_request(node: Node, row: CaseRow) -> CaseRequest:
         actor_commitments=bytes.fromhex("".join(p["actors"])),
         signature=b"",
     )
-    return replace(request, signature=node.signing_key.sign(_case_bytes(node.authority, request)))
+    return replace(request, signature=node.signing_key.sign(case_bytes(node.authority, request)))
 
 
-def _case_bytes(querier: str, request: CaseRequest) -> bytes:
+def case_bytes(querier: str, request: CaseRequest) -> bytes:
+    """Return the bytes that the querier signs in a request."""
     return messages.case_bytes(
         querier=querier,
         agreement=request.agreement,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connector_psi.encoding.atomicfile import atomic_file, remove_partials
+from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import UnavailableError
 
 
@@ -74,10 +74,3 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing(
 def test_a_missing_directory_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError), atomic_file(tmp_path / "absent" / "set"):
         pass
-
-
-def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".filter.abc123.partial", "filter", "notes.partial", ".partial"):
-        (tmp_path / name).write_bytes(b"")
-    assert remove_partials(tmp_path) == 1
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".partial", "filter", "notes.partial"]
