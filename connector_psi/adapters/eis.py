@@ -22,8 +22,9 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from connector_psi.adapters.draft import Draft, Key, filled
-from connector_psi.adapters.lines import (
+from connector_psi.domain.drafts import Draft, Key, filled
+from connector_psi.domain.intake import Format, Kind
+from connector_psi.domain.lines import (
     Column,
     Country,
     Line,
@@ -39,19 +40,18 @@ from connector_psi.adapters.lines import (
 from connector_psi.domain.records import Field, IdentifierType, Issue, Record, SourceSystem
 
 _VIN = Key("vin", IdentifierType.VIN)
-_PLATE = Key("plate", IdentifierType.PLATE, country_key="plate_country")
+_PLATE = Key("plate", IdentifierType.PLATE, {"country": "plate_country"})
 _IMO = Key("imo", IdentifierType.IMO)
 _CONTAINER = Key("container_number", IdentifierType.CONTAINER)
 _AIRCRAFT = Key("aircraft_registration", IdentifierType.AIRCRAFT)
-_PHONE = Key("phone_number", IdentifierType.PHONE, country_key="phone_country")
+_PHONE = Key("phone_number", IdentifierType.PHONE, {"country": "phone_country"})
 _EMAIL = Key("email_address", IdentifierType.EMAIL)
-_VAT = Key("vat_number", IdentifierType.VAT, country_key="country")
+_VAT = Key("vat_number", IdentifierType.VAT, {"country": "country"})
 _EORI = Key("eori", IdentifierType.EORI)
 _DOCUMENT = Key(
     "document_number",
     IdentifierType.IDENTITY_DOCUMENT,
-    country_key="document_country",
-    document_type_key="document_type",
+    {"country": "document_country", "document_type": "document_type"},
 )
 _KEYS = (_VIN, _PLATE, _IMO, _CONTAINER, _AIRCRAFT, _PHONE, _EMAIL, _VAT, _EORI, _DOCUMENT)
 
@@ -233,3 +233,16 @@ def _entry(entry: EisLine, line: Line, file: str) -> Iterator[Record | Issue]:
         message_digest=line.digest,
         valid_until=entry.valid_until,
     )
+
+
+FORMATS = tuple(
+    Format(
+        f"eis-{kind}",
+        SourceSystem.EIS,
+        kind,
+        "Europol EIS entities",
+        frozenset({"eis_ref"}),
+        lambda stream, file, _, read=read: read(stream, file=file),
+    )
+    for kind, read in ((Kind.JSONL, read_jsonl), (Kind.CSV, read_csv))
+)

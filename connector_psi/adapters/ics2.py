@@ -32,7 +32,6 @@ from typing import BinaryIO
 
 from lxml import etree
 
-from connector_psi.adapters.draft import MAX_IDENTIFIERS, MAX_ISSUES, Draft, filled, merge
 from connector_psi.adapters.ics2_paths import (
     COMMUNICATION_TYPES,
     ENS,
@@ -45,6 +44,8 @@ from connector_psi.adapters.ics2_paths import (
     Use,
 )
 from connector_psi.adapters.xmlstream import XmlStream, line_of, load_schema, refuse, validate
+from connector_psi.domain.drafts import MAX_IDENTIFIERS, MAX_ISSUES, Draft, filled, merge
+from connector_psi.domain.intake import Format, Kind
 from connector_psi.domain.records import Field, Identifier, IdentifierType, Issue, Record, SourceSystem
 
 CATEGORY = "ics2.ens"
@@ -577,3 +578,15 @@ def _as_shared(master: _Consignment) -> Draft:
         for name, values in master.fields.items()
     }
     return shared
+
+
+FORMATS = (
+    Format(
+        "ics2-ens",
+        SourceSystem.ICS2,
+        Kind.XML,
+        "ICS2 full ENS, message IE4R05",
+        frozenset({f"{{{NAMESPACE}}}IE4R05"}),
+        lambda stream, file, schemas: read(stream, file=file, schemas=schemas),
+    ),
+)

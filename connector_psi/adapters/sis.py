@@ -24,8 +24,9 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints
 
-from connector_psi.adapters.draft import Draft, Key, filled
-from connector_psi.adapters.lines import (
+from connector_psi.domain.drafts import Draft, Key, filled
+from connector_psi.domain.intake import Format, Kind
+from connector_psi.domain.lines import (
     Column,
     Country,
     Line,
@@ -41,15 +42,14 @@ from connector_psi.adapters.lines import (
 from connector_psi.domain.records import Field, IdentifierType, Issue, Record, SourceSystem
 
 _VIN = Key("vin", IdentifierType.VIN)
-_PLATE = Key("plate", IdentifierType.PLATE, country_key="plate_country")
+_PLATE = Key("plate", IdentifierType.PLATE, {"country": "plate_country"})
 _IMO = Key("imo", IdentifierType.IMO)
 _CONTAINER = Key("container_number", IdentifierType.CONTAINER)
 _AIRCRAFT = Key("aircraft_registration", IdentifierType.AIRCRAFT)
 _DOCUMENT = Key(
     "document_number",
     IdentifierType.IDENTITY_DOCUMENT,
-    country_key="document_country",
-    document_type_key="document_type",
+    {"country": "document_country", "document_type": "document_type"},
 )
 _KEYS = (_VIN, _PLATE, _IMO, _CONTAINER, _AIRCRAFT, _DOCUMENT)
 
@@ -288,3 +288,16 @@ def _alert(alert: SisAlert, line: Line, file: str) -> Iterator[Record | Issue]:
         hidden=alert.hidden,
         valid_until=alert.valid_until,
     )
+
+
+FORMATS = tuple(
+    Format(
+        f"sis-{kind}",
+        SourceSystem.SIS,
+        kind,
+        "SIS object alerts",
+        frozenset({"schengen_id"}),
+        lambda stream, file, _, read=read: read(stream, file=file),
+    )
+    for kind, read in ((Kind.JSONL, read_jsonl), (Kind.CSV, read_csv))
+)

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from connector_psi.domain.records import Field
+from connector_psi.domain.systems import OUTSIDE_MAPPING, SYSTEMS
 
 
 class Status(StrEnum):
@@ -160,6 +161,24 @@ _SIS_OBJECTS: Final = {
 CATEGORIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "ics2.ens": "consignments declared before entry",
+        "ics2.placi": "consignments declared before loading",
+        "ics2.risk": "results of risk analysis",
+        "ics2.hit": "notifications of a risk hit",
+        "ics.ens": "consignments declared before entry, first release",
+        "ncts.transit": "transit movements",
+        "aes.export": "export declarations",
+        "csm.event": "container status events",
+        "surveillance.declaration": "declarations of goods, after the fact",
+        "cise.vessel": "vessels known to maritime authorities",
+        "cise.aircraft": "aircraft known to maritime authorities",
+        "cise.vehicle": "land vehicles known to maritime authorities",
+        "cise.cargo": "cargo known to maritime authorities",
+        "cise.containment_unit": "containers and packages known to maritime authorities",
+        "cise.person": "persons known to maritime authorities",
+        "cise.organisation": "organisations known to maritime authorities",
+        "cise.risk": "maritime risks",
+        "cise.incident": "maritime incidents",
+        "cise.document": "documents known to maritime authorities",
         **{f"sis.38.{point}": f"{words}, sought for seizure or as evidence" for point, words in _SIS_OBJECTS.items()},
         "sis.36": "objects under discreet, inquiry or specific check",
         "eis.person": "persons of Annex II.A",
@@ -223,8 +242,6 @@ PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
     }
 )
 
-_LIMITED_USE: Final = "the practitioners found it of very limited use, if at all"
-_OUTSIDE_MAPPING: Final = "it is outside the result of the mapping of systems"
 _SPECIAL_CATEGORY: Final = (
     "special categories of data are never matched or disclosed (2016/680 Art. 10, 2016/794 Art. 30(2))"
 )
@@ -234,8 +251,8 @@ _SPECIAL_WORDS: Final = (
     "ethnic_origin racial_origin political_opinion religion trade_union sexual_orientation"
 )
 GLOBAL_REFUSALS: Final[Mapping[str, str]] = MappingProxyType(
-    dict.fromkeys(["pnr", "eurodac", "vis", "ees", "etias"], _LIMITED_USE)
-    | dict.fromkeys(["sltd", "prum_vehicle", "prum_vehicles", "eucaris"], _OUTSIDE_MAPPING)
+    {system.code.lower(): system.reason for system in SYSTEMS.values() if system.refused}
+    | dict.fromkeys(["prum_vehicle", "eucaris"], OUTSIDE_MAPPING)
     | dict.fromkeys(["third_country", "third_countries", "interpol", "international_organisation"], _THIRD_COUNTRY)
     | dict.fromkeys(_SPECIAL_WORDS.split(), _SPECIAL_CATEGORY)
 )

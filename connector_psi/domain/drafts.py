@@ -3,8 +3,8 @@
 Decides: that a value without a canonical form becomes an :class:`Issue` and never stops the record, that
 an identifier counts once per type, value and role, and how much one record may hold (``MAX_*``), so that
 a hostile message cannot make a record grow without bound.
-Leaves to others: canonical forms (``domain.identifiers``), where values stand (each adapter), and whether a
-record without identifiers is worth keeping (each adapter).
+Leaves to others: canonical forms (``domain.identifiers``), what the parts of a customs declaration mean
+(``domain.declarations``), where values stand and whether a record without identifiers is worth keeping (each adapter).
 
 No issue ever carries a value: only the file, the line, the place and a reason code.
 """
@@ -12,11 +12,12 @@ No issue ever carries a value: only the file, the line, the place and a reason c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from connector_psi.domain.identifiers import extract_candidates, normalise
-from connector_psi.domain.records import Field, Identifier, IdentifierType, Issue
+from connector_psi.domain.records import Field, Identifier, IdentifierType, Issue, Party
 from connector_psi.errors import NormalisationError
 
 MAX_IDENTIFIERS = 20_000
@@ -30,14 +31,22 @@ FREE_TEXT_MARK = "#free_text"
 """Ends the ``source_path`` of an identifier that was found inside free text."""
 
 
+class Found(NamedTuple):
+    """A value and where it stands in a file."""
+
+    text: str
+    path: str
+    line: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Key:
     """A key of an exchange format that holds an identifier, and the keys that say what completes it."""
 
     name: str
     type: IdentifierType
-    country_key: str = ""
-    document_type_key: str = ""
+    context: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Keyword of ``normalise`` -> key that holds it, such as ``country`` -> ``plate_country``."""
 
 
 class Draft:
@@ -47,69 +56,48 @@ class Draft:
         file: Display name of the file, for issues.
     """
 
-    __slots__ = ("fields", "file", "identifiers", "issues", "size")
+    __slots__ = ("fields", "file", "identifiers", "issues", "parties", "size")
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.identifiers: dict[tuple[IdentifierType, str, str], Identifier] = {}
         self.fields: dict[Field, dict[str, None]] = {}
         self.issues: list[Issue] = []
+        self.parties: dict[Party, None] = {}
         self.size = 0
         """How much it holds, in identifiers and values of usual length: what a reader bounds its memory by."""
 
     def identify(
-        self,
-        kind: IdentifierType,
-        value: str,
-        *,
-        path: str,
-        line: int | None,
-        role: str = "",
-        country: str = "",
-        document_type: str = "",
-    ) -> str | None:
-        """Take in one identifier.
+        self, kind: IdentifierType, found: Found | None, *, role: str = "", **context: str
+    ) -> Identifier | None:
+        """Take in, and return, one identifier.
 
         A value without a canonical form is reported and left out; the record goes on without it.
 
         Args:
             kind: What the source says the value is.
-            value: As it stands in the source.
-            path: Where it stands.
-            line: Its line, 1-based.
+            found: The value as it stands in the source, and where; None does nothing.
             role: Role of the party or means it belongs to.
-            country: Alpha-2 code for plates, documents and national phone numbers.
-            document_type: Type of a document, in the source's code list.
-
-        Returns:
-            The canonical form, or None where there is none.
+            context: What ``normalise`` takes beside the value: ``country``, ``document_type``, ``make`` ...
         """
-        identifier = self.normalised(
-            kind, value, path=path, line=line, role=role, country=country, document_type=document_type
-        )
-        if identifier is None:
-            return None
-        self.add(identifier, line=line)
-        return identifier.value
+        identifier = self.normalised(kind, found, role=role, **context)
+        if identifier is not None:
+            assert found is not None, "it was normalised"
+            self.add(identifier, line=found.line)
+        return identifier
 
     def normalised(
-        self,
-        kind: IdentifierType,
-        value: str,
-        *,
-        path: str,
-        line: int | None,
-        role: str = "",
-        country: str = "",
-        document_type: str = "",
+        self, kind: IdentifierType, found: Found | None, *, role: str = "", **context: str
     ) -> Identifier | None:
         """Return the canonical identifier without taking it in; report it where there is none."""
-        try:
-            canonical = normalise(kind, value, country=country, document_type=document_type)
-        except NormalisationError as error:
-            self.report(error.reason, line=line, path=path)
+        if found is None:
             return None
-        return Identifier(kind, canonical, path, role)
+        try:
+            canonical = normalise(kind, found.text, **context)  # type: ignore[arg-type]  # the one bool is not among them
+        except NormalisationError as error:
+            self.report(error.reason, line=found.line, path=found.path)
+            return None
+        return Identifier(kind, canonical, found.path, role)
 
     def add(self, identifier: Identifier, *, line: int | None = None) -> None:
         """Take in one canonical identifier; the first place it was found at stands."""
@@ -122,15 +110,18 @@ class Draft:
         self.identifiers[key] = identifier
         self.size += 1
 
-    def search_text(self, text: str, *, path: str, line: int | None) -> list[Identifier]:
+    def search_text(self, found: Found | None) -> list[Identifier]:
         """Take in, and return, what free text holds: numbers with a check digit or a strict pattern.
 
         Such an identifier's path ends in ``#free_text``, so that a reviewer sees how it was found.
         """
-        found = [Identifier(kind, value, path + FREE_TEXT_MARK) for kind, value in extract_candidates(text)]
-        for identifier in found:
-            self.add(identifier, line=line)
-        return found
+        if found is None:
+            return []
+        place = found.path + FREE_TEXT_MARK
+        identifiers = [Identifier(kind, value, place) for kind, value in extract_candidates(found.text)]
+        for identifier in identifiers:
+            self.add(identifier, line=found.line)
+        return identifiers
 
     def identify_keys(
         self,
@@ -139,6 +130,7 @@ class Draft:
         *,
         place: Callable[[str], str],
         line: int,
+        role: str = "",
     ) -> list[Identifier]:
         """Take in, and return, the identifiers that stand under the keys of an exchange format.
 
@@ -147,24 +139,29 @@ class Draft:
             values: Key -> value, of all keys that are filled.
             place: Key -> where it stands in the file.
             line: Line of the record.
+            role: Role of what they belong to.
         """
         for key in keys:
             if value := values.get(key.name):
-                self.identify(
-                    key.type,
-                    value,
-                    path=place(key.name),
-                    line=line,
-                    country=values.get(key.country_key) or "",
-                    document_type=values.get(key.document_type_key) or "",
-                )
+                context = {word: values.get(name) or "" for word, name in key.context.items()}
+                self.identify(key.type, Found(value, place(key.name), line), role=role, **context)
         return list(self.identifiers.values())
 
-    def note(self, field: Field, value: str) -> None:
+    def involve(self, party: Party) -> None:
+        """Take in a party; the same one again counts once."""
+        if party in self.parties:
+            return
+        if len(self.parties) >= MAX_VALUES:
+            self._report_once("record.too_many_values", line=None)
+            return
+        self.parties[party] = None
+        self.size += 3
+
+    def note(self, name: Field, value: str) -> None:
         """Take in a value that a policy could disclose; a repeated value counts once."""
         if not value:
             return
-        values = self.fields.setdefault(field, {})
+        values = self.fields.setdefault(name, {})
         if value in values:
             return
         if len(values) >= MAX_VALUES:
@@ -196,13 +193,15 @@ def merge(drafts: Iterable[Draft]) -> Draft:
             whole = Draft(draft.file)
         for identifier in draft.identifiers.values():
             whole.add(identifier)
-        for field, values in draft.fields.items():
+        for name, values in draft.fields.items():
             for value in values:
-                whole.note(field, value)
+                whole.note(name, value)
+        for party in draft.parties:
+            whole.involve(party)
     assert whole is not None, "there is nothing to merge"
     return whole
 
 
 def filled(fields: Mapping[Field, Iterable[str]]) -> Mapping[Field, tuple[str, ...]]:
     """Return fields as a record holds them: frozen, and without those that have no value."""
-    return MappingProxyType({field: tuple(values) for field, values in fields.items() if values})
+    return MappingProxyType({name: tuple(values) for name, values in fields.items() if values})
