@@ -60,6 +60,7 @@ from connector_psi.domain.purposes import (
     TokenFamily,
 )
 from connector_psi.domain.records import IDENTIFIER_TABLE, Field, IdentifierType, TokenClass, TypeRule
+from connector_psi.domain.systems import system_of_category
 from connector_psi.errors import ConfigError, PurposeRefusedError
 
 __all__ = [
@@ -793,6 +794,13 @@ def _findings(template: Template) -> Iterator[tuple[str, str]]:
         yield "legal_basis", "does not carry this purpose"
     if not all(category.startswith(rule.category_prefix) for category in template.categories):
         yield "categories", f"this purpose covers {rule.category_prefix}* alone"
+    if template.mode is Mode.BULK:
+        for system in {system_of_category(category) for category in template.categories}:
+            if system is not None and not system.real_time:
+                yield (
+                    "categories",
+                    f"{system.code} takes no part in an agreement that asks in real time: {system.reason}",
+                )
     if beyond := sorted(template.disclose.keys() - rule.fields):
         yield "disclose", f"{', '.join(beyond)}: never disclosed for this purpose"
     if not template.disclose and template.status is not Status.BLOCKED:

@@ -42,7 +42,7 @@ from lxml import etree
 
 from connector_psi.domain.drafts import Found
 from connector_psi.domain.records import Issue
-from connector_psi.errors import ConfigError
+from connector_psi.errors import ConfigError, FormatError
 
 ENCODINGS = frozenset({"utf-8", "us-ascii", "ascii", "iso-8859-1", "iso-8859-15", "windows-1252", "utf-16"})
 """Encodings that are read. UTF-7 and EBCDIC can hide a DOCTYPE from whoever looks for one."""
@@ -90,16 +90,12 @@ class Node:
         """By qualified name."""
 
     def at(self, path: str) -> Node:
-        """Return the node at a path below this one.
-
-        Raises:
-            KeyError: The table has none.
-        """
+        """Return the node at a path below this one, which the table must have."""
         node = self
         for name in path.split("/"):
-            node = next((child for child in node.children.values() if child.name == name), None)  # type: ignore[assignment]
-            if node is None:
-                raise KeyError(path)
+            child = next((child for child in node.children.values() if child.name == name), None)
+            assert child is not None, f"the table has no {path}"
+            node = child
         return node
 
     def walk(self) -> Iterator[Node]:
@@ -239,10 +235,6 @@ def line_of(element: etree._Element) -> int | None:
     return element.sourceline  # type: ignore[return-value]  # the stubs leave its type open
 
 
-class _Overflow(Exception):  # noqa: N818 - never leaves this module
-    """More of the message is unread than may be held."""
-
-
 class XmlMessage:
     """One pass over a message.
 
@@ -305,7 +297,7 @@ class XmlMessage:
                     self._bound_what_is_held(line)
         except etree.LxmlError as error:
             self.stop(_code(error, at_end=self._source.at_end), line=getattr(error, "lineno", None) or line)
-        except _Overflow:
+        except FormatError:
             self.stop("xml.too_large", line=line)
         _remove(previous)
         if self.cut is not None:
@@ -455,7 +447,8 @@ class _Source:
                 self.total_bytes += len(chunk)
                 self.unit_bytes += len(chunk)
                 if self.unit_bytes > MAX_UNIT_BYTES:
-                    raise _Overflow
+                    # Ends the parser; never leaves this module.
+                    raise FormatError("xml.too_large")
                 return chunk
             # An attachment: libxml2 would hold all of it, and refuses texts of over 10 MB. Its line
             # breaks stay, so that the lines of what follows are right.

@@ -34,7 +34,7 @@ def read_samples(paths: Iterable[Path]) -> Reading:
             for item in formats.read(stream, file=path.name):
                 if isinstance(item, Issue):
                     issues.append(item)
-                else:
+                elif isinstance(item, Record):
                     records.append(item)
     return Reading(tuple(records), tuple(issues))
 

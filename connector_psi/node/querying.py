@@ -27,6 +27,7 @@ from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, SourceSystem, TokenClass
+from connector_psi.domain.systems import system_of
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.bloom import Filter
@@ -37,7 +38,7 @@ from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
 from connector_psi.node.publishing import record_tokens
 from connector_psi.oprf.suite import EvaluatedElements
-from connector_psi.policy import ProfileRole
+from connector_psi.policy import Mode, ProfileRole
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
 from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, plan_sizes
@@ -49,9 +50,22 @@ from connector_psi.storage.store import Tx
 CLOCK_SKEW_MS = 120_000
 SOURCES: Mapping[ProfileRole, frozenset[SourceSystem]] = MappingProxyType(
     {
-        ProfileRole.CUSTOMS: frozenset({SourceSystem.ICS2}),
+        ProfileRole.CUSTOMS: frozenset(
+            {
+                SourceSystem.ICS2,
+                SourceSystem.ICS,
+                SourceSystem.NCTS,
+                SourceSystem.AES,
+                SourceSystem.CSM,
+                SourceSystem.SURVEILLANCE,
+            }
+        ),
         ProfileRole.NSIS: frozenset({SourceSystem.SIS}),
-        ProfileRole.EUROPOL: frozenset({SourceSystem.EIS}),
+        ProfileRole.EUROPOL: frozenset({SourceSystem.EIS, SourceSystem.SIENA}),
+        ProfileRole.NATIONAL_UNIT: frozenset({SourceSystem.SIENA}),
+        ProfileRole.POLICE: frozenset({SourceSystem.SIENA}),
+        ProfileRole.BORDER_GUARD: frozenset({SourceSystem.CISE}),
+        ProfileRole.COAST_GUARD: frozenset({SourceSystem.CISE}),
     }
 )
 """Which source systems a role asks with."""
@@ -274,21 +288,25 @@ class Querying:
                 # A crash: the round is the one whose batches were logged, whatever was registered since.
                 until = open_rows[0].round_seq
                 covered = [r for r in covered if r.change_seq <= until]
-                covered = self._own(covered)
+                covered = self._own(bound, covered)
                 ready = [self._ready(bound, taken, row) for row in open_rows]
             else:
                 # Changes without a live record (withdrawn, expired) need no query.
                 until = covered[-1].change_seq if len(covered) == node.config.query.records_per_round else newest
                 if until <= taken.cursor_seq:
                     return 0
-                covered = self._own(covered)
+                covered = self._own(bound, covered)
                 ready = self._open_round(bound, taken, covered, until)
             self._finish_round(bound, taken, covered, ready, until)
         return followed
 
-    def _own(self, covered: Sequence[StoredRecord]) -> list[StoredRecord]:
-        """The records that this authority asks with: copies of another system's are not its to ask about."""
+    def _own(self, bound: Bound, covered: Sequence[StoredRecord]) -> list[StoredRecord]:
+        """The records that this authority asks with: copies of another system's are not its to ask about, and what
+        a system gives in batches after the fact is not for agreements that ask in real time.
+        """
         sources = SOURCES.get(self._node.config.node.role, frozenset())
+        if bound.agreement.mode is Mode.BULK:
+            sources = frozenset(source for source in sources if system_of(source).real_time)
         return [stored for stored in covered if stored.record.source in sources]
 
     def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[_Ready]:

@@ -1,8 +1,8 @@
-"""Taking records in: from files through adapters, from systems through the local port.
+"""Taking records in and letting them go: from files through adapters, from systems through the local port, by time.
 
-Decides: that every identifier is brought into its canonical form here once more, whoever sent it, and that what cannot
-be is kept out and
-reported. One COLLECT entry a batch, one ALTER entry for what was amended or withdrawn.
+Decides: that every identifier is brought into its canonical form here once more, whoever sent it, that what cannot be
+is kept out and reported, and that a record has what its identifiers imply (a VIN its last eight). One COLLECT entry a
+batch, one ALTER entry for what was amended, and one for what left: withdrawn, not named again, or expired.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 from connector_psi.audit.entries import Event
 from connector_psi.domain.identifiers import normalise
-from connector_psi.domain.records import Identifier, Record, SourceSystem
+from connector_psi.domain.records import Identifier, Record, SourceSystem, Supersession
 from connector_psi.errors import NormalisationError
 from connector_psi.node.node import Node
 from connector_psi.storage import records as store
+from connector_psi.storage.store import Tx
 
 MAX_IDENTIFIERS = 20_000
 REJECTED = "rejected"
@@ -36,15 +37,18 @@ class Registration:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def register(self, records: Sequence[Record], actor: str) -> list[Result]:
-        """Register records in one transaction; durable when it returns.
+    def register(
+        self, records: Sequence[Record], actor: str, supersessions: Sequence[Supersession] = ()
+    ) -> list[Result]:
+        """Register records, then what came to an end with them, in one transaction; durable when it returns.
 
         Args:
             records: Identifiers may be in any form that their canonical form can be made of.
             actor: URI of the person or system that supplies them; goes into the sealed body.
+            supersessions: Of messages whose last record is among these or was registered before.
 
         Returns:
-            One result a record, in order.
+            One result a record, then one a supersession: ``updated`` if records left matching, else ``duplicate``.
         """
         node = self._node
         node.check_alive()
@@ -64,7 +68,38 @@ class Registration:
                 ]
                 if refs:
                     node.append(tx, event, {"operation": event.name.lower(), "records": refs, "actor": actor})
+            results += [self._supersede(tx, item, actor) for item in supersessions]
         return results
+
+    def _supersede(self, tx: Tx, item: Supersession, actor: str) -> Result:
+        node = self._node
+        refs = store.supersede(node.store, tx, item, node.now_ms())
+        if refs:
+            node.append(
+                tx,
+                Event.ALTER,
+                {
+                    "operation": "withdrawal" if item.withdrawn else "replacement",
+                    "records": [f"{item.source.value}/{ref}" for ref in refs],
+                    "reason": item.reason,
+                    "actor": actor,
+                },
+            )
+        return Result((store.Outcome.UPDATED if refs else store.Outcome.DUPLICATE).value)
+
+    def expire(self) -> int:
+        """Take out of matching what has expired. Returns how many records left."""
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            if not store.has_expired(tx, node.now_ms()):
+                return 0
+        with node.store.write() as tx:
+            gone = store.expire(node.store, tx, node.now_ms())
+            if gone:
+                refs = [f"{source.value}/{ref}" for source, ref in gone]
+                node.append(tx, Event.ALTER, {"operation": "expiry", "records": refs})
+        return len(gone)
 
     def withdraw(self, source: SourceSystem, source_ref: str, reason: str, actor: str) -> bool:
         """Take a record out of matching and disclosure. Returns whether it was there."""

@@ -222,6 +222,7 @@ class Service:
         settings = self.node.config
         loops: list[tuple[str, Callable[[], object], float]] = [
             ("log", self.tick_log, settings.log.checkpoint_s),
+            ("records", self.registration.expire, 1.0),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.

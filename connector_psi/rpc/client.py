@@ -16,7 +16,7 @@ from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment b
 import grpc
 
 from connector_psi import errors, pki
-from connector_psi.domain.records import Record
+from connector_psi.domain.records import Record, Supersession
 from connector_psi.node import ports
 from connector_psi.rpc import convert
 from connector_psi.rpc.interceptors import CODE_KEY
@@ -209,11 +209,18 @@ class LocalClient:
 
     # Records
 
-    def register(self, records: Sequence[Record]) -> list[Result]:
-        """Register records in one transaction; one result a record, in order."""
+    def register(self, records: Sequence[Record], supersessions: Sequence[Supersession] = ()) -> list[Result]:
+        """Register records, and what came to an end with them, in one transaction.
+
+        Returns:
+            One result a record, then one a supersession.
+        """
         from connector_psi.node.registration import Result  # noqa: PLC0415 - whoever only reads needs no store
 
-        request = registry_pb2.RegisterRequest(records=[convert.record_message(record) for record in records])
+        request = registry_pb2.RegisterRequest(
+            records=[convert.record_message(record) for record in records],
+            supersessions=[convert.supersession_message(item) for item in supersessions],
+        )
         answer = self.call(self.registry.Register, request)
         return [Result(convert.OUTCOME_NAMES[r.outcome], tuple(r.problems)) for r in answer.results]
 

@@ -12,7 +12,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem, TokenClass
+from connector_psi.domain.records import (
+    Field,
+    Identifier,
+    IdentifierType,
+    Party,
+    PartyKind,
+    Record,
+    SourceSystem,
+    Supersession,
+    TokenClass,
+)
+from connector_psi.domain.systems import SYSTEMS
 from connector_psi.errors import FormatError
 from connector_psi.node import ports
 from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, types_pb2
@@ -28,6 +39,7 @@ SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching
 _FILE_NAMES = {number: name for name, number in SET_FILES.items()}
 CASE_SIZES = (4_096, 16_384, 65_536)
 """Lengths of an OpenCase message; the longest holds every case that an owner takes."""
+_MAX_VERSION = 2**62
 _MAX_MS = 253_402_300_799_000  # the last millisecond that a datetime can hold
 _OUTCOMES = {
     "accepted": registry_pb2.REGISTER_OUTCOME_ACCEPTED,
@@ -35,7 +47,7 @@ _OUTCOMES = {
     "duplicate": registry_pb2.REGISTER_OUTCOME_DUPLICATE,
     "rejected": registry_pb2.REGISTER_OUTCOME_REJECTED,
 }
-W = TypeVar("W", SourceSystem, Field, IdentifierType)
+W = TypeVar("W", SourceSystem, Field, IdentifierType, PartyKind)
 OUTCOME_NAMES: Mapping[int, str] = {number: name for name, number in _OUTCOMES.items()}
 
 
@@ -170,7 +182,59 @@ def record_message(record: Record) -> registry_pb2.Record:
         incomplete=record.incomplete,
         hidden=record.hidden,
         valid_until_ms=int(record.valid_until.timestamp() * 1000) if record.valid_until else 0,
+        parties=[
+            registry_pb2.Party(
+                role=party.role,
+                kind=party.kind.value,
+                name=party.name,
+                source_path=party.source_path,
+                aliases=party.aliases,
+                birth_date=party.birth_date,
+                birth_place=party.birth_place,
+                nationalities=party.nationalities,
+                gender=party.gender,
+                address=party.address,
+                country=party.country,
+            )
+            for party in record.parties
+        ],
+        message_ref=record.message_ref,
+        version=record.version,
     )
+
+
+def supersession_message(item: Supersession) -> registry_pb2.Supersession:
+    """Return the message of what came to an end."""
+    return registry_pb2.Supersession(
+        source=item.source.value,
+        message_ref=item.message_ref,
+        version=item.version,
+        withdrawn=item.withdrawn,
+        reason=item.reason,
+    )
+
+
+def parse_supersession(message: registry_pb2.Supersession) -> Supersession:
+    """Return what a system says came to an end.
+
+    Raises:
+        FormatError: An unknown source, no reference, or a version out of range.
+    """
+    if not message.message_ref:
+        raise FormatError("supersessions: message_ref: missing")
+    return Supersession(
+        source=parse_source(message.source),
+        message_ref=message.message_ref,
+        version=_version(message.version),
+        withdrawn=message.withdrawn,
+        reason=message.reason,
+    )
+
+
+def _version(number: int) -> int:
+    if number > _MAX_VERSION:
+        raise FormatError("version: out of range")
+    return number
 
 
 def record_size_bytes(record: Record) -> int:
@@ -199,11 +263,36 @@ def parse_record(message: registry_pb2.Record) -> Record:
         valid_until=datetime.fromtimestamp(min(message.valid_until_ms, _MAX_MS) / 1000, tz=UTC)
         if message.valid_until_ms
         else None,
+        parties=tuple(
+            Party(
+                role=party.role,
+                kind=_word(PartyKind, party.kind, f"parties[{n}].kind"),
+                name=party.name,
+                source_path=party.source_path,
+                aliases=tuple(party.aliases),
+                birth_date=party.birth_date,
+                birth_place=party.birth_place,
+                nationalities=tuple(party.nationalities),
+                gender=party.gender,
+                address=party.address,
+                country=party.country,
+            )
+            for n, party in enumerate(message.parties)
+        ),
+        message_ref=message.message_ref,
+        version=_version(message.version),
     )
 
 
 def parse_source(text: str) -> SourceSystem:
-    """Return the source system of this name."""
+    """Return the source system of this name.
+
+    Raises:
+        FormatError: There is none, or it is refused; then the text gives the reason.
+    """
+    system = SYSTEMS.get(text)
+    if system is not None and system.refused:
+        raise FormatError(f"source: {system.code} is refused: {system.reason}")
     return _word(SourceSystem, text, "source")
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -186,10 +186,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self._service = service
 
     def Register(self, request: registry_pb2.RegisterRequest, context: Context) -> registry_pb2.RegisterResponse:
-        """Register records in one transaction."""
-        if len(request.records) > MAX_RECORDS:
+        """Register records, and what came to an end with them, in one transaction."""
+        if max(len(request.records), len(request.supersessions)) > MAX_RECORDS:
             raise FormatError(f"records: more than {MAX_RECORDS}")
-        return registry_pb2.RegisterResponse(results=self._register(list(request.records), context))
+        results = self._register(request.records, context, request.supersessions)
+        return registry_pb2.RegisterResponse(results=results)
 
     def RegisterStream(
         self, request_iterator: Iterator[registry_pb2.RegisterStreamRequest], context: Context
@@ -199,7 +200,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             (result,) = self._register([request.record], context)
             yield registry_pb2.RegisterStreamResponse(sequence=request.sequence, result=result)
 
-    def _register(self, messages: list[registry_pb2.Record], context: Context) -> list[registry_pb2.RegisterResult]:
+    def _register(
+        self,
+        messages: Iterable[registry_pb2.Record],
+        context: Context,
+        supersessions: Iterable[registry_pb2.Supersession] = (),
+    ) -> list[registry_pb2.RegisterResult]:
         parsed: list[Record] = []
         results: list[registry_pb2.RegisterResult | None] = []
         for message in messages:
@@ -209,8 +215,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             except FormatError as error:
                 # One bad record does not keep the others out.
                 results.append(convert.result_message(Result(REJECTED, (str(error),))))
-        done = iter(self._service.registration.register(parsed, _person(context).uri))
-        return [result or convert.result_message(next(done)) for result in results]
+        ended = [convert.parse_supersession(message) for message in supersessions]
+        done = iter(self._service.registration.register(parsed, _person(context).uri, ended))
+        return [
+            *(result or convert.result_message(next(done)) for result in results),
+            *map(convert.result_message, done),
+        ]
 
     def Withdraw(self, request: registry_pb2.WithdrawRequest, context: Context) -> registry_pb2.WithdrawResponse:
         """Take a record out of matching."""

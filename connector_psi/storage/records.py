@@ -1,7 +1,9 @@
-"""Records as they are stored: registered once by source reference, amended, withdrawn, found again.
+"""Records as they are stored: registered once by source reference, amended, withdrawn, expired, found again.
 
-``change_seq`` rises with every registration and amendment; whoever follows the records (a querier's cursor, an owner's
-publisher) follows it. A record's content is compared by a keyed hash, so that a re-run of a file changes nothing.
+``change_seq`` rises with every registration, amendment, withdrawal and expiry; whoever follows the records (a querier's
+cursor, an owner's publisher) follows it. A record's content is compared by a keyed hash, so that a re-run of a file
+changes nothing. Messages about one thing are ordered by their version and not by their arrival: whatever comes late
+changes nothing, and the state in the end is the same. Between messages of one version the later arrival holds.
 """
 
 from __future__ import annotations
@@ -15,12 +17,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem
-from connector_psi.storage.schema import records
+from connector_psi.domain.records import (
+    Field,
+    Identifier,
+    IdentifierType,
+    Party,
+    PartyKind,
+    Record,
+    SourceSystem,
+    Supersession,
+)
+from connector_psi.storage.schema import messages, records
 from connector_psi.storage.store import Store, Tx
 
 _TABLE = "records"
 _LIVE = "live"
+_WITHDRAWN = "withdrawn"
+_EXPIRED = "expired"
 _DIGEST_BYTES = 32
 # Below the limit of bound values of any SQLite.
 _IN_CHUNK = 500
@@ -46,46 +59,90 @@ class StoredRecord:
 def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outcome]:
     """Register records; the same content again is a duplicate and changes nothing, other content is an amendment.
 
+    So is what an older message says than one that is known: a duplicate, because something newer is there.
+
     Returns:
         One outcome a record, in order.
 
-    Cost: One look-up a chunk, one statement for all new rows.
+    Cost: Two look-ups a chunk, one statement for all new rows.
     """
     refs = [store.index_of(record.source.value, record.source_ref) for record in items]
+    groups = [_message_index(store, record.source, record.message_ref or record.source_ref) for record in items]
     known = _known(tx, refs)
+    newest = _newest(tx, groups)
     seq = max_change_seq(tx)
     new: dict[bytes, dict[str, Any]] = {}
     outcomes: list[Outcome] = []
-    for record, ref_index in zip(items, refs, strict=True):
+    for record, ref_index, message_index in zip(items, refs, groups, strict=True):
         payload = _encode(record)
-        # The digest of the whole message is left out: a message that arrives again with another
-        # envelope, or a file with one more record, is no amendment of this record.
-        content = store.mac(payload)
-        same = known.get(ref_index) == (content, _LIVE)
+        row = _Row(
+            # The digest of the whole message is left out: a message that arrives again with another
+            # envelope, or a file with one more record, is no amendment of this record.
+            content=store.mac(payload),
+            state=_EXPIRED if _has_expired(record, now_ms) else _LIVE,
+            version=record.version,
+        )
+        old = known.get(ref_index)
         # What a cut message holds of a record never replaces what a whole one held.
-        if same or (record.incomplete and ref_index in known and _is_complete(store, tx, ref_index)):
+        if (
+            row == old
+            or _is_stale(record, old, newest.get(message_index))
+            or (record.incomplete and old is not None and _is_complete(store, tx, ref_index))
+        ):
             outcomes.append(Outcome.DUPLICATE)
             continue
         seq += 1
         values: dict[str, Any] = {
+            "message_index": message_index,
+            "version": record.version,
             "change_seq": seq,
-            "content_mac": content,
+            "content_mac": row.content,
             "category": record.category,
-            "state": _LIVE,
+            "state": row.state,
             "hidden": record.hidden,
             "valid_until_ms": _ms(record.valid_until),
             "changed_ms": now_ms,
             "sealed": store.seal_raw(_TABLE, record.message_digest + payload),
         }
-        if ref_index in known and ref_index not in new:
+        if old is not None and ref_index not in new:
             tx.execute(sa.update(records).where(records.c.ref_index == ref_index).values(**values))
         else:
             new[ref_index] = {"ref_index": ref_index, "registered_ms": now_ms, **values}
-        outcomes.append(Outcome.UPDATED if ref_index in known else Outcome.ACCEPTED)
-        known[ref_index] = (content, _LIVE)
+        outcomes.append(Outcome.ACCEPTED if old is None else Outcome.UPDATED)
+        known[ref_index] = row
     if new:
         tx.execute(sa.insert(records), list(new.values()))
     return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What of a stored record decides whether another one changes it."""
+
+    content: bytes
+    state: str
+    version: int
+
+
+def _message_index(store: Store, source: SourceSystem, message_ref: str) -> bytes:
+    return store.index_of("message", source.value, message_ref)
+
+
+def _has_expired(record: Record, now_ms: int) -> bool:
+    until = _ms(record.valid_until)
+    return until is not None and until <= now_ms
+
+
+def _is_stale(record: Record, old: _Row | None, newest: tuple[int, bool] | None) -> bool:
+    """Whether something newer is known than a record that arrives."""
+    if old is not None and (
+        record.version < old.version or (old.state == _WITHDRAWN and 0 < record.version == old.version)
+    ):
+        return True
+    if newest is None:
+        return False
+    version, withdrawn = newest
+    return record.version < version or (withdrawn and record.version == version)
 
 
 def _is_complete(store: Store, tx: Tx, ref_index: bytes) -> bool:
@@ -95,17 +152,94 @@ def _is_complete(store: Store, tx: Tx, ref_index: bytes) -> bool:
     return sealed is not None and not _decode(store.unseal_raw(_TABLE, sealed)).incomplete
 
 
-def _known(tx: Tx, refs: Sequence[bytes]) -> dict[bytes, tuple[bytes, str]]:
-    """Content and state of the records among ``refs`` that are stored, by reference."""
-    found: dict[bytes, tuple[bytes, str]] = {}
+def _known(tx: Tx, refs: Sequence[bytes]) -> dict[bytes, _Row]:
+    """The records among ``refs`` that are stored, by reference."""
+    found: dict[bytes, _Row] = {}
     for start in range(0, len(refs), _IN_CHUNK):
         rows = tx.execute(
-            sa.select(records.c.ref_index, records.c.content_mac, records.c.state).where(
+            sa.select(records.c.ref_index, records.c.content_mac, records.c.state, records.c.version).where(
                 records.c.ref_index.in_(refs[start : start + _IN_CHUNK])
             )
         )
-        found.update({row.ref_index: (row.content_mac, row.state) for row in rows})
+        found.update({row.ref_index: _Row(row.content_mac, row.state, row.version) for row in rows})
     return found
+
+
+def _newest(tx: Tx, groups: Sequence[bytes]) -> dict[bytes, tuple[int, bool]]:
+    """Version, and whether it withdrew, of the newest whole message about each of ``groups``."""
+    found: dict[bytes, tuple[int, bool]] = {}
+    wanted = list(dict.fromkeys(groups))
+    for start in range(0, len(wanted), _IN_CHUNK):
+        rows = tx.execute(
+            sa.select(messages.c.message_index, messages.c.version, messages.c.withdrawn).where(
+                messages.c.message_index.in_(wanted[start : start + _IN_CHUNK])
+            )
+        )
+        found.update({row.message_index: (row.version, row.withdrawn) for row in rows})
+    return found
+
+
+def supersede(store: Store, tx: Tx, item: Supersession, now_ms: int) -> list[str]:
+    """Note that a message was read to its end, and take out of matching what it no longer says.
+
+    Returns:
+        References of the records that left, in the order they were registered; none if something newer is known.
+    """
+    index = _message_index(store, item.source, item.message_ref)
+    newest = _newest(tx, [index]).get(index)
+    if newest is not None and (item.version, item.withdrawn) < newest:
+        return []
+    values = {"version": item.version, "withdrawn": item.withdrawn}
+    if newest is None:
+        tx.execute(sa.insert(messages).values(message_index=index, **values))
+    elif newest != (item.version, item.withdrawn):
+        tx.execute(sa.update(messages).where(messages.c.message_index == index).values(**values))
+    older = records.c.version <= item.version if item.withdrawn else records.c.version < item.version
+    return _leave(store, tx, sa.and_(records.c.message_index == index, older), _WITHDRAWN, now_ms)
+
+
+def has_expired(tx: Tx, now_ms: int) -> bool:
+    """Return whether the validity of a record in matching has ended."""
+    return bool(
+        tx.execute(sa.select(sa.exists().where(records.c.state == _LIVE, records.c.valid_until_ms <= now_ms))).scalar()
+    )
+
+
+def expire(store: Store, tx: Tx, now_ms: int, limit: int = 1_000) -> list[tuple[SourceSystem, str]]:
+    """Take records out of matching whose validity has ended, at most ``limit``; return source and reference of each."""
+    rows = tx.execute(
+        sa.select(records.c.id, records.c.sealed)
+        .where(records.c.state == _LIVE, records.c.valid_until_ms <= now_ms)
+        .order_by(records.c.id)
+        .limit(limit)
+    ).all()
+    _mark_left(tx, [row.id for row in rows], _EXPIRED, now_ms)
+    gone = [_decode(store.unseal_raw(_TABLE, row.sealed)) for row in rows]
+    return [(record.source, record.source_ref) for record in gone]
+
+
+def _leave(store: Store, tx: Tx, which: sa.ColumnElement[bool], state: str, now_ms: int) -> list[str]:
+    """Take the live records among some out of matching; return their references."""
+    rows = tx.execute(
+        sa.select(records.c.id, records.c.sealed).where(which, records.c.state == _LIVE).order_by(records.c.id)
+    ).all()
+    # Records that expired are withdrawn too: a prolonged validity in a late message must not bring them back.
+    tx.execute(sa.update(records).where(which, records.c.state == _EXPIRED).values(state=state))
+    _mark_left(tx, [row.id for row in rows], state, now_ms)
+    return [_decode(store.unseal_raw(_TABLE, row.sealed)).source_ref for row in rows]
+
+
+def _mark_left(tx: Tx, ids: Sequence[int], state: str, now_ms: int) -> None:
+    """Give each record that leaves a change of its own, so that whoever follows the changes sees it."""
+    if not ids:
+        return
+    first = max_change_seq(tx) + 1
+    tx.execute(
+        sa.update(records)
+        .where(records.c.id == sa.bindparam("left_id"))
+        .values(state=state, changed_ms=now_ms, change_seq=sa.bindparam("left_seq")),
+        [{"left_id": number, "left_seq": first + n} for n, number in enumerate(ids)],
+    )
 
 
 def withdraw(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms: int) -> int | None:
@@ -116,11 +250,7 @@ def withdraw(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms
     ).scalar()
     if found is None:
         return None
-    tx.execute(
-        sa.update(records)
-        .where(records.c.id == found)
-        .values(state="withdrawn", change_seq=max_change_seq(tx) + 1, changed_ms=now_ms)
-    )
+    _mark_left(tx, [found], _WITHDRAWN, now_ms)
     return int(found)
 
 
@@ -208,7 +338,16 @@ def _encode(record: Record) -> bytes:
         "incomplete": record.incomplete,
         "hidden": record.hidden,
         "valid_until_ms": _ms(record.valid_until),
-    }
+        "message_ref": record.message_ref,
+        "version": record.version,
+        "parties": [
+            [
+                p.role, p.kind.value, p.name, p.source_path, p.aliases, p.birth_date, p.birth_place, p.nationalities,
+                p.gender, p.address, p.country,
+            ]
+            for p in record.parties
+        ],
+    }  # fmt: skip
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -225,4 +364,10 @@ def _decode(raw: bytes) -> Record:
         incomplete=p["incomplete"],
         hidden=p["hidden"],
         valid_until=None if until is None else datetime.fromtimestamp(until / 1000, tz=UTC),
+        parties=tuple(
+            Party(role, PartyKind(kind), name, path, tuple(aliases), born, place, tuple(nationalities), *rest)
+            for role, kind, name, path, aliases, born, place, nationalities, *rest in p["parties"]
+        ),
+        message_ref=p["message_ref"],
+        version=p["version"],
     )

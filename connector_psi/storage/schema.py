@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -53,6 +53,8 @@ records = Table(
     metadata,
     Column("id", _Id, primary_key=True, autoincrement=True),
     Column("ref_index", LargeBinary, nullable=False, unique=True),
+    Column("message_index", LargeBinary, nullable=False),
+    Column("version", BigInteger, nullable=False),
     Column("change_seq", BigInteger, nullable=False),
     Column("content_mac", LargeBinary, nullable=False),
     Column("category", String, nullable=False),
@@ -63,6 +65,17 @@ records = Table(
     Column("changed_ms", BigInteger, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Index("records_change", "change_seq", unique=True),
+    Index("records_message", "message_index"),
+    Index("records_validity", "state", "valid_until_ms"),
+)
+
+# The newest message about each thing that was read to its end: older ones no longer hold, whenever they arrive.
+messages = Table(
+    "messages",
+    metadata,
+    Column("message_index", LargeBinary, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("withdrawn", Boolean, nullable=False),
 )
 
 # Owner: one row an epoch of an agreement.

@@ -91,6 +91,61 @@ class Values(_message.Message):
 Global___Values: _TypeAlias = Values  # noqa: Y015
 
 @_typing.final
+class Party(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_PATH_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    BIRTH_DATE_FIELD_NUMBER: _builtins.int
+    BIRTH_PLACE_FIELD_NUMBER: _builtins.int
+    NATIONALITIES_FIELD_NUMBER: _builtins.int
+    GENDER_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    kind: _builtins.str
+    """person, organisation or unknown."""
+    name: _builtins.str
+    source_path: _builtins.str
+    birth_date: _builtins.str
+    """ISO 8601, as far as it is known: 1980, 1980-05 or 1980-05-17."""
+    birth_place: _builtins.str
+    gender: _builtins.str
+    address: _builtins.str
+    country: _builtins.str
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def nationalities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ISO 3166 alpha-2."""
+
+    def __init__(
+        self,
+        *,
+        role: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        name: _builtins.str = ...,
+        source_path: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        birth_date: _builtins.str = ...,
+        birth_place: _builtins.str = ...,
+        nationalities: _abc.Iterable[_builtins.str] | None = ...,
+        gender: _builtins.str = ...,
+        address: _builtins.str = ...,
+        country: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "birth_date", b"birth_date", "birth_place", b"birth_place", "country", b"country", "gender", b"gender", "kind", b"kind", "name", b"name", "nationalities", b"nationalities", "role", b"role", "source_path", b"source_path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Party: _TypeAlias = Party  # noqa: Y015
+
+@_typing.final
 class Record(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -124,6 +179,9 @@ class Record(_message.Message):
     INCOMPLETE_FIELD_NUMBER: _builtins.int
     HIDDEN_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    PARTIES_FIELD_NUMBER: _builtins.int
+    MESSAGE_REF_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     source_ref: _builtins.str
     category: _builtins.str
@@ -133,10 +191,18 @@ class Record(_message.Message):
     hidden: _builtins.bool
     valid_until_ms: _builtins.int
     """Unix time in milliseconds; 0 for none."""
+    message_ref: _builtins.str
+    """What a newer message replaces as a whole, e.g. the declaration of a consignment; empty where the record is a
+    message of its own.
+    """
+    version: _builtins.int
+    """Orders the messages about one thing; an older one never replaces a newer one. 0 where no order is known."""
     @_builtins.property
     def identifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identifier]: ...
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]: ...
+    @_builtins.property
+    def parties(self) -> _containers.RepeatedCompositeFieldContainer[Global___Party]: ...
     def __init__(
         self,
         *,
@@ -149,14 +215,51 @@ class Record(_message.Message):
         incomplete: _builtins.bool = ...,
         hidden: _builtins.bool = ...,
         valid_until_ms: _builtins.int = ...,
+        parties: _abc.Iterable[Global___Party] | None = ...,
+        message_ref: _builtins.str = ...,
+        version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "fields", b"fields", "hidden", b"hidden", "identifiers", b"identifiers", "incomplete", b"incomplete", "message_digest", b"message_digest", "source", b"source", "source_ref", b"source_ref", "valid_until_ms", b"valid_until_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "fields", b"fields", "hidden", b"hidden", "identifiers", b"identifiers", "incomplete", b"incomplete", "message_digest", b"message_digest", "message_ref", b"message_ref", "parties", b"parties", "source", b"source", "source_ref", b"source_ref", "valid_until_ms", b"valid_until_ms", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Record: _TypeAlias = Record  # noqa: Y015
+
+@_typing.final
+class Supersession(_message.Message):
+    """The end of a message: what older messages said about the same thing holds no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    MESSAGE_REF_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    message_ref: _builtins.str
+    version: _builtins.int
+    withdrawn: _builtins.bool
+    """The message invalidates the thing: its own records leave matching too."""
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        message_ref: _builtins.str = ...,
+        version: _builtins.int = ...,
+        withdrawn: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ref", b"message_ref", "reason", b"reason", "source", b"source", "version", b"version", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Supersession: _TypeAlias = Supersession  # noqa: Y015
 
 @_typing.final
 class RegisterResult(_message.Message):
@@ -188,16 +291,22 @@ class RegisterRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RECORDS_FIELD_NUMBER: _builtins.int
+    SUPERSESSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]: ...
+    @_builtins.property
+    def supersessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Supersession]:
+        """Applied after the records, in the same transaction; at most 1,000."""
+
     def __init__(
         self,
         *,
         records: _abc.Iterable[Global___Record] | None = ...,
+        supersessions: _abc.Iterable[Global___Supersession] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records", "supersessions", b"supersessions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -210,7 +319,9 @@ class RegisterResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterResult]:
-        """In the order of the request."""
+        """In the order of the request: the records, then the supersessions. Of these, UPDATED says that records left matching,
+        DUPLICATE that nothing changed.
+        """
 
     def __init__(
         self,
@@ -970,6 +1081,50 @@ class GetStatusResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class ReportQualityRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.int
+    """Of an earlier answer; 0 begins."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportQualityRequest: _TypeAlias = ReportQualityRequest  # noqa: Y015
+
+@_typing.final
+class ReportQualityResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    """JSON, counts of one part of the records; the parts are added up."""
+    next: _builtins.int
+    """Where the next part begins; 0 once all are counted."""
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+        next: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportQualityResponse: _TypeAlias = ReportQualityResponse  # noqa: Y015
 
 @_typing.final
 class PublishRequest(_message.Message):

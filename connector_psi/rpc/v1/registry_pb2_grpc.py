@@ -665,6 +665,11 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.FromString,
                 _registered_method=True)
+        self.ReportQuality = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/ReportQuality',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -716,6 +721,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportQuality(self, request, context):
+        """What the stored records can be matched by: counts alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -753,6 +765,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.VerifyLog,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.SerializeToString,
+            ),
+            'ReportQuality': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportQuality,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -945,6 +962,33 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/VerifyLog',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportQuality(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ReportQuality',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.FromString,
             options,
             channel_credentials,
             insecure,

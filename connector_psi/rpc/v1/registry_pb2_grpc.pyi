@@ -191,6 +191,8 @@ class NodeServiceStub:
     RevokePeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RevokePeerRequest, _registry_pb2.RevokePeerResponse]
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_registry_pb2.VerifyLogRequest, _registry_pb2.VerifyLogResponse]
     """Rehash the whole log and compare it with all that is stored about it."""
+    ReportQuality: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]
+    """What the stored records can be matched by: counts alone."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -207,6 +209,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     RevokePeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.RevokePeerRequest, _registry_pb2.RevokePeerResponse]  # type: ignore[assignment]
     VerifyLog: _aio.UnaryUnaryMultiCallable[_registry_pb2.VerifyLogRequest, _registry_pb2.VerifyLogResponse]  # type: ignore[assignment]
     """Rehash the whole log and compare it with all that is stored about it."""
+    ReportQuality: _aio.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]  # type: ignore[assignment]
+    """What the stored records can be matched by: counts alone."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: its state, its peers, its sets."""
@@ -262,5 +266,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.VerifyLogResponse, _abc.Awaitable[_registry_pb2.VerifyLogResponse]]:
         """Rehash the whole log and compare it with all that is stored about it."""
+
+    @_abc_1.abstractmethod
+    def ReportQuality(
+        self,
+        request: _registry_pb2.ReportQualityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ReportQualityResponse, _abc.Awaitable[_registry_pb2.ReportQualityResponse]]:
+        """What the stored records can be matched by: counts alone."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from connector_psi.domain.records import IdentifierType, Record, SourceSystem
+from connector_psi.domain.records import IdentifierType, Party, PartyKind, Record, SourceSystem, Supersession
 from connector_psi.errors import StorageError
 from connector_psi.storage import records
 from connector_psi.storage.records import Outcome
@@ -88,6 +89,64 @@ def test_a_withdrawn_record_is_live_no_more_and_can_come_back(store: Store) -> N
     assert _live(store) == []
     assert _put(store, alert("A", BOX)) == [Outcome.UPDATED]
     assert [ref for _, ref in _live(store)] == ["A"]
+
+
+def test_an_older_message_never_replaces_a_newer_one(store: Store) -> None:
+    newer, older = replace(alert("A", BOX), version=9), replace(alert("A"), version=5)
+    assert _put(store, newer) == [Outcome.ACCEPTED]
+    assert _put(store, older) == [Outcome.DUPLICATE]
+    with store.read() as tx:
+        assert records.by_id(store, tx, 1) == (newer, True)
+
+
+def test_what_was_withdrawn_by_hand_needs_a_newer_message_to_come_back(store: Store) -> None:
+    known = replace(alert("A", BOX), version=5)
+    _put(store, known)
+    with store.write() as tx:
+        records.withdraw(store, tx, SourceSystem.SIS, "A", NOW)
+    assert _put(store, known) == [Outcome.DUPLICATE]
+    assert _live(store) == []
+    assert _put(store, replace(known, version=6)) == [Outcome.UPDATED]
+
+
+def test_a_deletion_that_comes_before_its_alert_holds(store: Store) -> None:
+    gone = Supersession(SourceSystem.SIS, "A", 7, withdrawn=True, reason="deleted")
+    with store.write() as tx:
+        assert records.supersede(store, tx, gone, NOW) == []
+    assert _put(store, replace(alert("A", BOX), version=7), replace(alert("A", BOX), version=3)) == [
+        Outcome.DUPLICATE,
+        Outcome.DUPLICATE,
+    ]
+    assert _put(store, replace(alert("A", BOX), version=8)) == [Outcome.ACCEPTED]
+
+
+def test_an_expired_record_leaves_once_and_whoever_follows_sees_it(store: Store) -> None:
+    until = datetime.fromtimestamp(NOW / 1000 + 10, tz=UTC)
+    _put(store, replace(alert("A", BOX), valid_until=until), alert("B", BOX))
+    with store.write() as tx:
+        before = records.max_change_seq(tx)
+        assert records.expire(store, tx, NOW + 9_999) == []
+        assert records.expire(store, tx, NOW + 10_000) == [(SourceSystem.SIS, "A")]
+        assert records.expire(store, tx, NOW + 10_000) == []
+        assert records.newest_change(tx, ["sis.38.g"])[0] == before + 1
+        assert records.count_live(tx) == 1
+    later = NOW + 20_000
+    with store.write() as tx:
+        # The same again stays gone; a longer validity brings it back.
+        assert records.put(store, tx, [replace(alert("A", BOX), valid_until=until)], later) == [Outcome.DUPLICATE]
+        longer = replace(alert("A", BOX), valid_until=until + timedelta(days=1))
+        assert records.put(store, tx, [longer], later) == [Outcome.UPDATED]
+        assert records.count_live(tx) == 2
+
+
+def test_parties_are_kept(store: Store) -> None:
+    party = Party(
+        "consignee", PartyKind.PERSON, "Novak, Ivana", "/x/name", aliases=("Iva",), nationalities=("HR",), country="NL"
+    )
+    record = replace(alert("A", BOX), parties=(party,), message_ref="M", version=3)
+    _put(store, record)
+    with store.read() as tx:
+        assert records.by_id(store, tx, 1) == (record, True)
 
 
 def test_nothing_of_a_record_stands_in_the_file_in_clear(store: Store, tmp_path: Path) -> None:

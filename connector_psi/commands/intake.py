@@ -1,0 +1,275 @@
+"""Taking records in: ingest.
+
+Decides: that files are looked at before anything is taken in, how records travel to the node in batches, what is
+counted and what is shown. Leaves to others: reading (``adapters``), keeping (the node).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import typer
+
+from connector_psi import errors
+from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, bytes_progress, emit, out, table
+from connector_psi.domain.intake import Item
+from connector_psi.domain.records import Issue, Record, Supersession
+from connector_psi.pki import Role
+from connector_psi.rpc.client import LocalClient
+from connector_psi.rpc.convert import record_size_bytes
+from connector_psi.rpc.local import open_local
+
+MAX_ERRORS = 100_000
+"""Errors that ``ingest`` lists; a file of bad lines alone would fill the memory otherwise."""
+MAX_RECORD_BYTES = 1_000_000
+"""A record travels in one message, which has one MiB."""
+BATCH_RECORDS = 500
+STEP_BYTES = 262_144
+"""Read from a file at a time; the progress bar moves in such steps."""
+
+app = typer.Typer()
+
+
+@app.command()
+def ingest(
+    directory: NodeDir,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...", help="Messages, alerts, exports; - reads standard input.", show_default=False
+        ),
+    ],
+    format: Annotated[  # noqa: A002 - the option's name
+        str,
+        typer.Option(
+            metavar="F", help="Name of a format, see `connector-psi systems list`; auto tells it from the content."
+        ),
+    ] = "auto",
+    schemas: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="XSDDIR",
+            help="Hold XML messages against your own XSDs in this folder: what breaks them is reported with line and "
+            "path, and not taken in.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take records in. Good ones are kept; what cannot be used is reported with its place, and nothing else is lost.
+
+    A newer message about the same thing replaces the older, an invalidation withdraws it, whichever arrives first.
+    """
+    for path in files:
+        _check_usable(path, format)
+    if schemas is not None and not schemas.is_dir():
+        raise errors.ConfigError(f"{schemas}: not a folder")
+    taken = _Taken()
+    with open_local(directory, Role.SYSTEM) as client, bytes_progress(as_json) as bar:
+        for path in files:
+            task = bar.add_task(path.name, total=None)
+
+            def watch(done: int, total: int, turn: int, name: str = path.name, task: object = task) -> None:
+                words = name if turn == 1 else f"{name}, pass {turn}"
+                bar.update(task, completed=done, total=total, description=words)  # type: ignore[arg-type]  # its own id
+
+            _ingest_file(client, path, format, schemas, taken, watch)
+    emit({**taken.totals, "errors": taken.problems}, as_json, taken.show)
+    if taken.problems:
+        raise typer.Exit(REJECTED_SOME)
+
+
+class _Taken:
+    """What became of all files of a command."""
+
+    def __init__(self) -> None:
+        self.totals = {"accepted": 0, "updated": 0, "duplicates": 0, "rejected": 0}
+        self.problems: list[dict[str, object]] = []
+
+    def report(self, file: str, code: str, *, line: int | None = None, path: str | None = None) -> None:
+        """Note what could not be used."""
+        if len(self.problems) < MAX_ERRORS:
+            self.problems.append({"file": file, "line": line, "path": path, "code": code})
+        elif len(self.problems) == MAX_ERRORS:
+            self.problems.append({"file": file, "line": None, "path": None, "code": "errors.too_many"})
+
+    def count(self, outcome: str) -> None:
+        """Count what became of a record."""
+        self.totals["duplicates" if outcome == "duplicate" else outcome] += 1
+
+    def show(self) -> None:
+        """Print it as tables."""
+        table("Taken in", list(self.totals), [list(self.totals.values())])
+        if self.problems:
+            rows = [(p["file"], p["line"], p["path"], p["code"]) for p in self.problems[:50]]
+            table("Not usable, by place", ["file", "line", "path", "code"], rows)
+            if len(self.problems) > len(rows):
+                out.print(f"and {len(self.problems) - len(rows)} more; --json lists all")
+
+
+class _Batch:
+    """Records and ends of messages on their way to the node; what is sent is durable when ``send`` returns."""
+
+    def __init__(self, client: LocalClient, file: str, taken: _Taken) -> None:
+        self._client = client
+        self._file = file
+        self._taken = taken
+        self._records: list[tuple[int, Record]] = []
+        self._ended: list[Supersession] = []
+        self._size = 0
+        self._count = 0
+
+    def add(self, item: Record | Supersession) -> None:
+        """Take in one more; the batch leaves when it is full."""
+        if isinstance(item, Supersession):
+            if len(self._ended) >= BATCH_RECORDS:
+                self.send()
+            self._ended.append(item)
+            return
+        self._count += 1
+        length = record_size_bytes(item)
+        if length > MAX_RECORD_BYTES:
+            self._taken.report(self._file, "record.too_large", path=f"record {self._count}")
+            self._taken.totals["rejected"] += 1
+            return
+        if len(self._records) >= BATCH_RECORDS or self._size + length > MAX_RECORD_BYTES:
+            self.send()
+        self._records.append((self._count, item))
+        self._size += length
+
+    def send(self) -> None:
+        """Register what is there."""
+        if not self._records and not self._ended:
+            return
+        results = iter(self._client.register([record for _, record in self._records], self._ended))
+        for (number, record), result in zip(self._records, results, strict=False):
+            self._taken.count(result.outcome)
+            for problem in result.problems:
+                place, _, code = problem.partition(": ")
+                self._taken.report(self._file, code, path=_place_in(record, place) or f"record {number}")
+        for item, result in zip(self._ended, results, strict=True):
+            # The end of an ordinary message is nothing that its sender counts.
+            if item.withdrawn:
+                self._taken.count(result.outcome)
+        self._records.clear()
+        self._ended.clear()
+        self._size = 0
+
+
+def _ingest_file(
+    client: LocalClient,
+    path: Path,
+    format_name: str,
+    schemas: Path | None,
+    taken: _Taken,
+    watch: Callable[[int, int, int], None],
+) -> None:
+    name = str(path)
+    batch = _Batch(client, name, taken)
+    try:
+        with _opened(path, watch) as stream:
+            for item in _items(stream, name, format_name, schemas):
+                if isinstance(item, Issue):
+                    taken.report(name, item.code, line=item.line, path=item.path)
+                    taken.totals["rejected"] += item.rejects_record
+                else:
+                    batch.add(item)
+    except OSError:
+        # The files after this one are none the worse for it, nor is what was read of it.
+        taken.report(name, "file.unreadable")
+    batch.send()
+
+
+def _items(stream: BinaryIO, name: str, format_name: str, schemas: Path | None) -> Iterator[Item]:
+    from connector_psi.adapters import formats  # noqa: PLC0415 - the adapters are for whoever reads a file
+
+    return formats.read(stream, file=name, format=format_name, schemas=schemas)
+
+
+class _Watched(io.RawIOBase):
+    """A file that tells how far it was read, and in which turn: some messages are read more than once."""
+
+    def __init__(self, source: io.FileIO | io.BytesIO, watch: Callable[[int, int, int], None]) -> None:
+        self._source = source
+        self._watch = watch
+        self._total = source.seek(0, os.SEEK_END)
+        self._turn = 1
+        self._furthest = source.seek(0)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        count = self._source.readinto(buffer)
+        position = self._source.tell()
+        if position > self._furthest:
+            self._furthest = position
+        elif count and self._furthest - position > STEP_BYTES:
+            # Looking at the head of a file is no turn of its own.
+            self._turn, self._furthest = self._turn + 1, position
+        self._watch(position, self._total, self._turn)
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._source.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._source.tell()
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
+
+
+def _place_in(record: Record, place: str) -> str:
+    """The place in the message of what the node names by its position in the record; the record's key is a value."""
+    found = re.fullmatch(r"identifiers\[(\d+)\]", place)
+    return record.identifiers[int(found[1])].source_path if found else ""
+
+
+def _check_usable(path: Path, format_name: str) -> None:
+    """Refuse what can be told before anything is taken in."""
+    from connector_psi.adapters import formats  # noqa: PLC0415 - as in _items
+
+    known = formats.known_format(format_name)
+    if str(path) == "-":
+        return
+    try:
+        kind = path.stat().st_mode
+    except OSError as error:
+        raise errors.ConfigError(f"{path}: {error.strerror}") from None
+    if stat.S_ISDIR(kind):
+        raise errors.ConfigError(f"{path}: a folder; name its files")
+    if not os.access(path, os.R_OK):
+        raise errors.ConfigError(f"{path}: may not be read")
+    if known is None and stat.S_ISREG(kind):
+        try:
+            with path.open("rb") as stream:
+                formats.detect(path.name, stream.read(formats.HEAD_BYTES))
+        except errors.PurposeRefusedError as error:
+            raise errors.PurposeRefusedError(f"{path}: {error}") from None
+        except (errors.FormatError, OSError):
+            # Reported with everything else, so that the files beside it are taken in.
+            return
+
+
+def _opened(path: Path, watch: Callable[[int, int, int], None]) -> io.BufferedReader:
+    # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
+    source: io.FileIO | io.BytesIO
+    if str(path) == "-":
+        source = io.BytesIO(sys.stdin.buffer.read())
+    else:
+        source = path.open("rb", buffering=0)
+        if not source.seekable():
+            with source:
+                source = io.BytesIO(source.read())
+    return io.BufferedReader(_Watched(source, watch), STEP_BYTES)

@@ -1,0 +1,284 @@
+"""Commands of the node itself and of its peers: demo, init, serve, publish, sync, status, peer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from connector_psi import errors
+from connector_psi.commands.output import (
+    EXIT_CODES,
+    VERIFICATION_FAILED,
+    AsJson,
+    NodeDir,
+    emit,
+    err,
+    log_to_stderr,
+    out,
+    progress,
+    say,
+    table,
+)
+from connector_psi.domain.clock import SystemClock, SystemRandom
+from connector_psi.pki import Role
+from connector_psi.rpc.local import Serving, open_local
+
+app = typer.Typer()
+peer_app = typer.Typer(help="The federation: who this node talks to.", no_args_is_help=True)
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="Draws other records and other shared pairs.")] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep node directories, samples and transcript here.")
+    ] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the three nodes running until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run three authorities on this machine, from samples to disclosure, and check what crossed the wire."""
+    from connector_psi.demo.story import DemoReport, run_demo  # noqa: PLC0415 - only this command needs it
+
+    def show(report: DemoReport) -> None:
+        # At once, not at the end: with --serve the end is Ctrl-C.
+        if as_json:
+            sys.stdout.write(json.dumps(report.json, ensure_ascii=False) + "\n")
+            sys.stdout.flush()
+
+    report = run_demo(seed=seed, keep=keep, serve=serve, console=err if as_json else out, on_report=show)
+    if report.failures:
+        raise typer.Exit(VERIFICATION_FAILED)
+
+
+@app.command()
+def init(
+    directory: NodeDir,
+    authority: Annotated[str, typer.Option(metavar="CODE", help="Authority code, 2 to 16 of a-z and 0-9.")],
+    profile: Annotated[
+        str, typer.Option(metavar="PROFILE", help="ics2, sis, europol, or a folder with node.toml and policy.yaml.")
+    ],
+    pki: Annotated[
+        Path,
+        typer.Option(
+            metavar="PKIDIR",
+            help="Folder of the development root; made on first use. Share it among the nodes of a test federation.",
+        ),
+    ],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where peers connect.")],
+    local: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where this agency's own people and systems connect.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Make a node directory: keys, certificates, settings, and DIR/descriptor.json for peers."""
+    from connector_psi.node import setup  # noqa: PLC0415 - only this command needs it
+
+    descriptor = setup.init_node(
+        directory,
+        authority=authority,
+        profile=profile,
+        pkidir=pki,
+        listen=listen,
+        local=local,
+        clock=SystemClock(),
+        random=SystemRandom(),
+    )
+    value = {
+        "authority": descriptor.authority,
+        "role": descriptor.role.value,
+        "directory": str(directory),
+        "descriptor": str(directory / "descriptor.json"),
+        "synthetic": descriptor.synthetic,
+    }
+
+    def text() -> None:
+        say(
+            f"{directory} is a node of authority {descriptor.authority}, for synthetic data only.\n"
+            f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, "
+            f"then `connector-psi serve {directory}`."
+        )
+
+    emit(value, as_json, text)
+
+
+@app.command()
+def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 - it prints JSON either way
+    """Serve both ports, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
+
+    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
+    """
+    from connector_psi.rpc import server  # noqa: PLC0415 - only this command needs it
+
+    log_to_stderr(logging.INFO)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+    def announce(serving: Serving) -> None:
+        ready = {"ready": True, "pid": serving.pid, "peer": serving.peer, "local": serving.local}
+        sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
+        sys.stdout.flush()
+
+    server.serve(directory, stop, announce)
+
+
+@app.command()
+def publish(
+    directory: NodeDir,
+    agreement: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODE",
+            help="One agreement, or all of a template such as SIS-OBJ; by default all that this node owns.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Encode and publish a new set now, without waiting for the clock."""
+    with open_local(directory, Role.SYSTEM) as client, progress(as_json) as bar:
+        task = bar.add_task("tokens", total=None)
+        value = client.publish(agreement or "", lambda done: bar.update(task, completed=done))
+    emit(
+        value,
+        as_json,
+        lambda: table(
+            "Published",
+            ["agreement", "epoch", "tokens", "size class"],
+            [(v["agreement"], v["epoch"], v["tokens"], v["size_class"]) for v in value],
+        ),
+    )
+
+
+@app.command()
+def sync(
+    directory: NodeDir,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="S", min=0, help="Give up after so many seconds (exit code 6).")
+    ] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """Wait until every record registered so far has been queried and published."""
+    if not math.isfinite(wait):
+        raise errors.ConfigError("--wait: not a number of seconds")
+    deadline, mark = time.monotonic() + wait, 0
+    with open_local(directory, Role.SYSTEM, loops=True) as client:
+        while True:
+            mark, value = client.sync(mark)
+            if value["done"] or time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+    emit(
+        value,
+        as_json,
+        lambda: out.print(
+            "Everything registered has been queried and published."
+            if value["done"]
+            else f"Still waiting for {', '.join(value['waiting_for'])}."
+        ),
+    )
+    if not value["done"]:
+        raise typer.Exit(EXIT_CODES[errors.StorageError])
+
+
+@app.command()
+def status(directory: NodeDir, as_json: AsJson = False) -> None:
+    """Show peers, epochs, set ages, capacities, queues and the log."""
+    with open_local(directory, Role.SYSTEM) as client:
+        value = client.status()
+
+    def text() -> None:
+        head = f"{value['authority']} ({value['role']}){', synthetic data only' if value['synthetic'] else ''}"
+        rows = [
+            ("answering", "yes" if value["alive"] else f"no: {value['stopped_by']}"),
+            ("records", value["records"]),
+            ("matches", ", ".join(f"{n} {k}" for k, n in value["matches"].items()) or "none"),
+            ("cases", ", ".join(f"{n} {k}" for k, n in value["cases"].items()) or "none"),
+            ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
+            ("PRF backend", value["backend"]),
+        ]
+        table(head, ["", ""], rows)
+        table(
+            "Agreements",
+            ["agreement", "side", "status", "runs", "epoch", "expires in", "pending / tokens"],
+            [
+                (
+                    a["agreement"],
+                    a["side"],
+                    a["status"],
+                    "yes" if a["runs"] else "no",
+                    a["epoch"],
+                    a["expires_in_s"],
+                    a.get("pending_records", a.get("tokens")),
+                )
+                for a in value["agreements"]
+            ],
+        )
+
+    emit(value, as_json, text)
+
+
+# Peers
+
+
+@peer_app.command("add")
+def peer_add(
+    directory: NodeDir,
+    descriptor: Annotated[
+        Path, typer.Argument(metavar="DESCRIPTOR", help="descriptor.json of the peer.", show_default=False)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Add a peer; every agreement of the policy that fits both comes into force."""
+    try:
+        raw = descriptor.read_bytes()
+    except OSError as error:
+        raise errors.ConfigError(f"{descriptor}: {error.strerror}") from None
+    with open_local(directory, Role.ADMIN) as client:
+        value = client.add_peer(raw)
+    emit(
+        value,
+        as_json,
+        lambda: say(f"{value['authority']} added; in force: {', '.join(value['agreements']) or 'no agreement'}"),
+    )
+
+
+@peer_app.command("list")
+def peer_list(directory: NodeDir, as_json: AsJson = False) -> None:
+    """List peers and the agreements with them."""
+    with open_local(directory, Role.SYSTEM) as client:
+        value = client.peers()
+    emit(
+        value,
+        as_json,
+        lambda: table(
+            "Peers",
+            ["authority", "role", "address", "state", "agreements"],
+            [
+                (v["authority"], v["role"], v["address"], v["state"], ", ".join(map(str, v["agreements"])))
+                for v in value
+            ],
+        ),
+    )
+
+
+@peer_app.command("revoke")
+def peer_revoke(
+    directory: NodeDir,
+    code: Annotated[str, typer.Argument(metavar="CODE", help="Authority code.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Stop all exchange with a peer at once."""
+    with open_local(directory, Role.ADMIN) as client:
+        revoked = client.revoke_peer(code)
+    if not revoked:
+        raise errors.ConfigError(f"{code}: not an active peer")
+    emit({"authority": code, "revoked": True}, as_json, lambda: say(code, " revoked"))
