@@ -170,6 +170,7 @@ class Federation:
         for _ in range(rounds):
             self.clock.advance(step_s)
             for service in self.services.values():
+                service.registration.expire()
                 service.tick_publish()
                 service.tick_log()
             for service in self.services.values():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from connector_psi.audit.entries import Event, parse_leaf
-from connector_psi.domain.records import IdentifierType, SourceSystem
+from connector_psi.domain.records import IdentifierType, SourceSystem, Supersession
 from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
 from connector_psi.pki import Role
 from connector_psi.storage import queried
@@ -134,6 +136,69 @@ def test_a_withdrawn_declaration_takes_its_undecided_match_back(federation: Fede
     federation.settle(1)
     assert ics2.review.list() == []
     assert ics2.review.get(row.match_id)[0].state == "gone"
+
+
+def test_an_expired_alert_takes_its_undecided_match_back(federation: Federation) -> None:
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    until = federation.clock.now() + timedelta(seconds=20)
+    sis.registration.register([replace(alert("DE1", CONTAINER), valid_until=until)], "test")
+    ics2.registration.register([declaration("M1", CONTAINER)], "test")
+    federation.settle()
+    assert [row.state for row in ics2.review.list()] == ["new"]
+    federation.clock.advance(20)
+    federation.settle()
+    assert ics2.review.list() == []
+    # An expired alert that is prolonged is matched again.
+    longer = replace(alert("DE1", CONTAINER), valid_until=until + timedelta(days=30))
+    sis.registration.register([longer], "test")
+    federation.settle()
+    assert [row.state for row in ics2.review.list()] == ["new"]
+
+
+def test_an_expired_declaration_takes_its_undecided_match_back(federation: Federation) -> None:
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    until = federation.clock.now() + timedelta(seconds=20)
+    sis.registration.register([alert("DE1", CONTAINER)], "test")
+    ics2.registration.register([replace(declaration("M1", CONTAINER), valid_until=until)], "test")
+    federation.settle()
+    assert [row.state for row in ics2.review.list()] == ["new"]
+    federation.clock.advance(20)
+    federation.settle(1)
+    assert ics2.review.list() == []
+
+
+def test_what_a_newer_message_does_not_name_again_leaves_with_its_match(federation: Federation) -> None:
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    sis.registration.register([alert("DE1", CONTAINER)], "test")
+    first = [
+        replace(declaration(f"M/{n}", item), message_ref="M", version=1) for n, item in ((1, OTHER), (2, CONTAINER))
+    ]
+    ics2.registration.register(first, "test", [Supersession(SourceSystem.ICS2, "M", 1)])
+    federation.settle()
+    assert [row.payload["record_ref"] for row in ics2.review.list()] == ["M/2"]
+    second = [replace(first[0], version=2)]
+    results = ics2.registration.register(second, "test", [Supersession(SourceSystem.ICS2, "M", 2)])
+    assert [result.outcome for result in results] == ["updated", "updated"]
+    federation.settle(1)
+    assert ics2.review.list() == []
+    # The first message once more, late: it changes nothing.
+    results = ics2.registration.register(first, "test", [Supersession(SourceSystem.ICS2, "M", 1)])
+    assert {result.outcome for result in results} == {"duplicate"}
+    federation.settle(1)
+    assert ics2.review.list() == []
+
+
+def test_what_comes_in_batches_is_not_asked_with_in_real_time(federation: Federation) -> None:
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    sis.registration.register([alert("DE1", CONTAINER)], "test")
+    batch = replace(declaration("S1", CONTAINER), source=SourceSystem.SURVEILLANCE, category="surveillance.declaration")
+    ics2.registration.register([batch], "test")
+    federation.settle()
+    assert federation.queries == []
+    assert ics2.review.list() == []
+    ics2.registration.register([replace(batch, source=SourceSystem.NCTS, category="ncts.transit")], "test")
+    federation.settle()
+    assert [row.payload["record_ref"] for row in ics2.review.list()] == ["S1"]
 
 
 def test_a_hidden_alert_is_never_published(federation: Federation) -> None:

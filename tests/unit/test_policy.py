@@ -19,6 +19,7 @@ from connector_psi.policy import (
     Confirm,
     Decision,
     HandlingCode,
+    Mode,
     PolicyPack,
     ProfileRole,
     Reason,
@@ -237,6 +238,15 @@ class TestCheckPack:
         errors = [f for f in check_pack(PolicyPack(1, (broken,))) if f.severity is Severity.ERROR]
         assert [finding.key for finding in errors] == [key]
         assert str(errors[0]).startswith(f"policy: {code}.{key}: error: ")
+
+    def test_what_comes_in_batches_is_refused_in_real_time(self) -> None:
+        broken = template("SIS-OBJ").model_copy(
+            update={"categories": ("surveillance.declaration",), "category_at_match": ()}
+        )
+        texts = [finding.text for finding in check_pack(PolicyPack(1, (broken,))) if finding.key == "categories"]
+        assert any(text.startswith("SURVEILLANCE takes no part in an agreement in real time: ") for text in texts)
+        case = broken.model_copy(update={"mode": Mode.CASE})
+        assert not any("real time" in finding.text for finding in check_pack(PolicyPack(1, (case,))))
 
     def test_load_refuses_what_check_finds(self, tmp_path: Path) -> None:
         path = tmp_path / "policy.yaml"
