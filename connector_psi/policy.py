@@ -797,10 +797,7 @@ def _findings(template: Template) -> Iterator[tuple[str, str]]:
     if template.mode is Mode.BULK:
         for system in {system_of_category(category) for category in template.categories}:
             if system is not None and not system.real_time:
-                yield (
-                    "categories",
-                    f"{system.code} takes no part in an agreement that asks in real time: {system.reason}",
-                )
+                yield "categories", f"{system.code} takes no part in an agreement in real time: {system.reason}"
     if beyond := sorted(template.disclose.keys() - rule.fields):
         yield "disclose", f"{', '.join(beyond)}: never disclosed for this purpose"
     if not template.disclose and template.status is not Status.BLOCKED:
