@@ -256,8 +256,11 @@ class XmlMessage:
         self.root: etree._Element | None = None
         """The root element; once the units are through, with all that is in none of them. None if nothing was read."""
         start = stream.tell()
-        self.root_name = root_name(stream.read(MAX_PROLOG_BYTES)) or ""
+        root = _root(stream.read(MAX_PROLOG_BYTES))
+        self.root_name = "" if root is None else str(root.tag)
         """Qualified name of the root element."""
+        self.root_line = None if root is None else line_of(root)
+        """The line on which it starts."""
         stream.seek(start)
         self._source = _Source(stream)
         self._parser = _parser(self._source, tag={self.root_name, *units} - {""} or {"-"})
@@ -566,13 +569,19 @@ def root_name(head: bytes) -> str | None:
     Args:
         head: The first ``MAX_PROLOG_BYTES`` of a message, or all of it.
     """
+    root = _root(head)
+    return None if root is None else str(root.tag)
+
+
+def _root(head: bytes) -> etree._Element | None:
     text = _decoded(head)
     if text is None or _prolog(text, whole=True)[0] is not None:
         return None
+    element: etree._Element
     try:
         for event, element in _parser(BytesIO(head)):
             if event == "start":
-                return str(element.tag)
+                return element
     except etree.LxmlError:
         return None
     return None

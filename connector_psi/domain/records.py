@@ -308,6 +308,9 @@ class Supersession:
     """The message invalidates the thing: its records leave matching too, unless a newer message comes."""
     reason: str = ""
     """Of a withdrawal, in a closed word: ``invalidated``, ``deleted``."""
+    same_as: str = ""
+    """Another ``message_ref`` of the same thing, where a message names both: the declaration that has this MRN was
+    lodged under that local reference. What is newest under either then holds for both, in any order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
