@@ -211,6 +211,7 @@ def supersession_message(item: Supersession) -> registry_pb2.Supersession:
         version=item.version,
         withdrawn=item.withdrawn,
         reason=item.reason,
+        same_as=item.same_as,
     )
 
 
@@ -228,6 +229,7 @@ def parse_supersession(message: registry_pb2.Supersession) -> Supersession:
         version=_version(message.version),
         withdrawn=message.withdrawn,
         reason=message.reason,
+        same_as=message.same_as,
     )
 
 

@@ -27,7 +27,7 @@ from connector_psi.domain.records import (
     SourceSystem,
     Supersession,
 )
-from connector_psi.storage.schema import messages, records
+from connector_psi.storage.schema import message_names, messages, records
 from connector_psi.storage.store import Store, Tx
 
 _TABLE = "records"
@@ -67,7 +67,9 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
     Cost: Two look-ups a chunk, one statement for all new rows.
     """
     refs = [store.index_of(record.source.value, record.source_ref) for record in items]
-    groups = [_message_index(store, record.source, record.message_ref or record.source_ref) for record in items]
+    groups = _kept_under(
+        tx, [_message_index(store, record.source, record.message_ref or record.source_ref) for record in items]
+    )
     known = _known(tx, refs)
     newest = _newest(tx, groups)
     seq = max_change_seq(tx)
@@ -185,17 +187,51 @@ def supersede(store: Store, tx: Tx, item: Supersession, now_ms: int) -> list[str
     Returns:
         References of the records that left, in the order they were registered; none if something newer is known.
     """
-    index = _message_index(store, item.source, item.message_ref)
-    newest = _newest(tx, [index]).get(index)
-    if newest is not None and (item.version, item.withdrawn) < newest:
+    (index,) = _kept_under(tx, [_message_index(store, item.source, item.message_ref)])
+    if item.same_as:
+        (other,) = _kept_under(tx, [_message_index(store, item.source, item.same_as)])
+        index = _unite(tx, index, other)
+    newest = _newest(tx, [index]).get(index, (-1, False))
+    if (item.version, item.withdrawn) > newest:
+        newest = (item.version, item.withdrawn)
+        _set_newest(tx, index, newest)
+    elif not item.same_as:
         return []
-    values = {"version": item.version, "withdrawn": item.withdrawn}
-    if newest is None:
-        tx.execute(sa.insert(messages).values(message_index=index, **values))
-    elif newest != (item.version, item.withdrawn):
-        tx.execute(sa.update(messages).where(messages.c.message_index == index).values(**values))
-    older = records.c.version <= item.version if item.withdrawn else records.c.version < item.version
+    version, withdrawn = newest
+    older = records.c.version <= version if withdrawn else records.c.version < version
     return _leave(store, tx, sa.and_(records.c.message_index == index, older), _WITHDRAWN, now_ms)
+
+
+def _set_newest(tx: Tx, index: bytes, newest: tuple[int, bool]) -> None:
+    tx.execute(sa.delete(messages).where(messages.c.message_index == index))
+    tx.execute(sa.insert(messages).values(message_index=index, version=newest[0], withdrawn=newest[1]))
+
+
+def _kept_under(tx: Tx, groups: Sequence[bytes]) -> list[bytes]:
+    """The reference that each thing is kept under: its own, but where a message named two of the same thing."""
+    found: dict[bytes, bytes] = {}
+    wanted = list(dict.fromkeys(groups))
+    for start in range(0, len(wanted), _IN_CHUNK):
+        rows = tx.execute(
+            sa.select(message_names).where(message_names.c.message_index.in_(wanted[start : start + _IN_CHUNK]))
+        )
+        found.update({row.message_index: row.kept_under for row in rows})
+    return [found.get(index, index) for index in groups]
+
+
+def _unite(tx: Tx, one: bytes, other: bytes) -> bytes:
+    """Keep what is known of a thing under two references under one of them; the same one in any order."""
+    if one == other:
+        return one
+    kept, dropped = min(one, other), max(one, other)
+    newest = _newest(tx, [kept, dropped])
+    tx.execute(sa.update(records).where(records.c.message_index == dropped).values(message_index=kept))
+    tx.execute(sa.update(message_names).where(message_names.c.kept_under == dropped).values(kept_under=kept))
+    tx.execute(sa.insert(message_names).values(message_index=dropped, kept_under=kept))
+    tx.execute(sa.delete(messages).where(messages.c.message_index == dropped))
+    if newest:
+        _set_newest(tx, kept, max(newest.values()))
+    return kept
 
 
 def has_expired(tx: Tx, now_ms: int) -> bool:

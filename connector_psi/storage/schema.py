@@ -78,6 +78,15 @@ messages = Table(
     Column("withdrawn", Boolean, nullable=False),
 )
 
+# Another reference of a thing -> the one that it is kept under.
+message_names = Table(
+    "message_names",
+    metadata,
+    Column("message_index", LargeBinary, primary_key=True),
+    Column("kept_under", LargeBinary, nullable=False),
+    Index("message_names_kept", "kept_under"),
+)
+
 # Owner: one row an epoch of an agreement.
 epochs = Table(
     "epochs",

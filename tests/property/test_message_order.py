@@ -19,26 +19,31 @@ NOW = 1_800_000_000_000
 MRN = "25BE000000000SYN01"
 
 
+LRN = "LRN-1"
+
+
 @dataclass(frozen=True)
 class Message:
-    """A declaration with some houses, or its invalidation."""
+    """A declaration with some houses, or its invalidation; under one of its references, or under both."""
 
     version: int
     houses: tuple[int, ...]
     withdrawn: bool = False
+    ref: str = MRN
+    same_as: str = ""
 
     def records(self) -> list[Record]:
         return [
             replace(
-                declaration(f"{MRN}/{house}", (IdentifierType.SEAL, f"SEAL{self.version}H{house}")),
-                message_ref=MRN,
+                declaration(f"{self.ref}/{house}", (IdentifierType.SEAL, f"SEAL{self.version}H{house}")),
+                message_ref=self.ref,
                 version=self.version,
             )
             for house in self.houses
         ]
 
     def end(self) -> Supersession:
-        return Supersession(SourceSystem.ICS2, MRN, self.version, withdrawn=self.withdrawn)
+        return Supersession(SourceSystem.ICS2, self.ref, self.version, withdrawn=self.withdrawn, same_as=self.same_as)
 
 
 @st.composite
@@ -50,6 +55,17 @@ def histories(draw: st.DrawFn) -> list[Message]:
         houses = () if withdrawn else tuple(sorted(draw(st.sets(st.integers(1, 5), max_size=5))))
         made.append(Message(version, houses, withdrawn))
     return made
+
+
+@st.composite
+def histories_under_two_references(draw: st.DrawFn) -> list[Message]:
+    """Lodged under a local reference, released under a number, and one message at least that names both."""
+    made = [replace(message, ref=draw(st.sampled_from([MRN, LRN]))) for message in draw(histories())]
+    naming = draw(st.integers(0, len(made) - 1))
+    return [
+        replace(message, same_as=LRN if message.ref == MRN else MRN) if n == naming or draw(st.booleans()) else message
+        for n, message in enumerate(made)
+    ]
 
 
 def _state(deliveries: Sequence[Message], *, piecewise: bool) -> set[tuple[str, str]]:
@@ -80,6 +96,15 @@ def test_the_newest_message_holds_whatever_the_order(data: st.DataObject) -> Non
     arrival += data.draw(st.lists(st.sampled_from(history), max_size=3))
     newest = history[-1]
     expected = {(r.source_ref, r.identifiers[0].value) for r in newest.records()}
+    assert _state(arrival, piecewise=data.draw(st.booleans())) == expected
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_two_references_of_one_thing_are_one_history(data: st.DataObject) -> None:
+    history = data.draw(histories_under_two_references())
+    arrival = data.draw(st.permutations(history)) + data.draw(st.lists(st.sampled_from(history), max_size=3))
+    expected = {(r.source_ref, r.identifiers[0].value) for r in history[-1].records()}
     assert _state(arrival, piecewise=data.draw(st.booleans())) == expected
 
 

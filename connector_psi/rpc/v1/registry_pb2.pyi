@@ -238,12 +238,15 @@ class Supersession(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     WITHDRAWN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    SAME_AS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     message_ref: _builtins.str
     version: _builtins.int
     withdrawn: _builtins.bool
     """The message invalidates the thing: its own records leave matching too."""
     reason: _builtins.str
+    same_as: _builtins.str
+    """Another message_ref of the same thing, where the message names both."""
     def __init__(
         self,
         *,
@@ -252,10 +255,11 @@ class Supersession(_message.Message):
         version: _builtins.int = ...,
         withdrawn: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        same_as: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ref", b"message_ref", "reason", b"reason", "source", b"source", "version", b"version", "withdrawn", b"withdrawn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ref", b"message_ref", "reason", b"reason", "same_as", b"same_as", "source", b"source", "version", b"version", "withdrawn", b"withdrawn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
