@@ -1,12 +1,14 @@
-"""Reads a full ENS of ICS2 (message IE4R05): bytes -> one record per house consignment.
+"""Reads ICS2: the full entry summary declaration with what was declared before loading, risk results, risk hits.
 
-A *record* is one house consignment, or the master consignment where there is none. What stands at the level of
-the master or of the ENS (vessel, carrier, master transport document, declarant ...) belongs to every house below
-it. It may stand after the houses, so no house is complete before the message ends. Therefore the message is read
-once for what all houses share, holding the houses as long as they are few; where they are many it is read once
-more, and each house leaves as it closes. Memory does not grow with the message either way.
+``IE4R05`` (answer to a consultation) -> one record for each consignment; ``IE4S02`` (risk analysis result) and
+``IE4N03`` (risk hit) -> one record for each request for risk analysis. Any other message of ICS2 is reported.
 
-Two rules decide which house gets what is not simply everyone's:
+**The ENS** (``relatedENS``, category ``ics2.ens``). A *record* is one house consignment, or the master consignment
+where there is none. What stands at the level of the master or of the ENS (vessel, carrier, master transport document,
+declarant ...) belongs to every house below it. It may stand after the houses, so no house is complete before the
+message ends. Therefore the message is read once for what all houses share, holding the houses as long as they are few;
+where they are many it is read once more, and each house leaves as it closes. Memory does not grow with the message
+either way. Two rules decide which house gets what is not simply everyone's:
 
 - *Containers* of the master. A house that lists containers gets those of the master that it lists, with their
   seals, and those that no house lists (an empty box is on somebody's list of stolen boxes too). A house that lists
@@ -14,359 +16,875 @@ Two rules decide which house gets what is not simply everyone's:
 - *Partial filings* (declarant, representative, MRN). A house gets the filing that carries its own MRN, and those
   whose MRN no house carries, such as the one that declared the master.
 
-Decides: what is extracted, with ``ics2_paths`` as the table, and how records are named (``{MRN}`` or
-``{MRN}/{sequence number}``).
-Leaves to others: parsing safely (``xmlstream``), canonical forms (``domain.identifiers``).
+**Pre-loading** (``relatedPLACI``, up to 99,999 in a message, category ``ics2.placi``). A record is one house
+consignment; each gets all filings of its own ``relatedPLACI``, which come after the houses, so that the houses of one
+are held until it closes. One has no MRN of its own: the first of its filings names it.
 
-Not read: risk results, control results, their subjects, screening results, and pre-loading messages
-(``relatedPLACI``, reported once). A number that an analyst wrote is no identifier of the consignment.
+**Names**: ``{MRN}/{sequence number}`` or ``{MRN}`` of an ENS, ``{MRN}#placi/@{position}`` of a pre-loading filing,
+``risk/{request reference}`` and ``hit/{request reference}``. **Versions**: an amended ENS has the same MRN and a newer
+date of issue, and one that was completed has a filing with a newer date; the newest date that an ENS holds is its
+version. The time of the message counts only where it holds none: a consultation is answered today with what was
+declared long ago, and asking twice must change nothing.
+
+Decides: what is extracted (``LEAVES``), how records are named, and their versions.
+Leaves to others: parsing safely and bounds on what is held (``adapters.xml``), what a party or a means yields
+(``domain.declarations``), canonical forms (``domain.identifiers``).
+
+Not read: risk results, control results, their subjects and screening results inside an ``IE4R05``: a number that an
+analyst wrote is no identifier of the consignment. For the same reason the only numbers that a risk result is matched by
+are those that it forbids to load. No schema of an invalidation is public (``IE3Q04``, ``IE3R07``): a withdrawal comes
+from the agency itself.
+
+Source: EU customs data model, ICS2 V2.21 (namespace ``urn:wco:datamodel:eu:ics2:2``).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum, auto
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import TYPE_CHECKING, BinaryIO
 
-from lxml import etree
-
-from connector_psi.adapters.ics2_paths import (
-    COMMUNICATION_TYPES,
-    ENS,
-    MEANS_TYPES,
-    NAMESPACE,
-    TREE,
-    Group,
-    Leaf,
+from connector_psi.adapters.xml import (
+    NO_VIOLATIONS,
+    Frame,
     Node,
-    Use,
+    Violations,
+    XmlMessage,
+    line_of,
+    load_schema,
+    refuse,
+    table,
+    validate,
 )
-from connector_psi.adapters.xmlstream import XmlStream, line_of, load_schema, refuse, validate
-from connector_psi.domain.drafts import MAX_IDENTIFIERS, MAX_ISSUES, Draft, filled, merge
-from connector_psi.domain.intake import Format, Kind
-from connector_psi.domain.records import Field, Identifier, IdentifierType, Issue, Record, SourceSystem
+from connector_psi.domain.declarations import COMMUNICATION_TYPES, PERSON_TYPES, Address, Declaration
+from connector_psi.domain.drafts import MAX_IDENTIFIERS, MAX_VALUES, Draft, Found, filled
+from connector_psi.domain.intake import Format, Item, Kind
+from connector_psi.domain.records import (
+    Field,
+    Identifier,
+    IdentifierType,
+    Issue,
+    PartyKind,
+    Record,
+    SourceSystem,
+    Supersession,
+    version_of,
+)
 
-CATEGORY = "ics2.ens"
+if TYPE_CHECKING:
+    from lxml import etree
 
-MAX_TEXT_CHARS = 8_192
-"""Of one element that is read; the longest that the schema allows is 512."""
+NAMESPACE = "urn:wco:datamodel:eu:ics2:2"
+
+# --- what is read ---
+
+
+class Use(Enum):
+    """What is done with a leaf element."""
+
+    IDENTIFIER = auto()
+    """It is an identifier of the consignment by itself."""
+    REFERENCE = auto()
+    """It names the consignment or the message, or says when it was made."""
+    PART = auto()
+    """Its group uses it, together with its siblings."""
+    TEXT = auto()
+    """Free text, searched for numbers with a check digit or a strict pattern."""
+    VALUE = auto()
+    """A value that a policy can disclose."""
+    SKIP = auto()
+    """Not read; ``Leaf.reason`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What is done with one leaf element."""
+
+    use: Use
+    type: IdentifierType | None = None
+    """The identifier that it is, or that its group makes of it."""
+    role: str = ""
+    field: Field | None = None
+    """The disclosable field that its text becomes a value of."""
+    label: str = ""
+    """Stands before the value in that field."""
+    reason: str = ""
+
+
+def _skip(reason: str) -> Leaf:
+    return Leaf(Use.SKIP, reason=reason)
+
+
+def _identifier(kind: IdentifierType, role: str = "", field: Field | None = None, label: str = "") -> Leaf:
+    return Leaf(Use.IDENTIFIER, kind, role, field, label)
+
+
+def _part(kind: IdentifierType | None = None) -> Leaf:
+    return Leaf(Use.PART, kind)
+
+
+def _text(field: Field | None = None) -> Leaf:
+    return Leaf(Use.TEXT, field=field)
+
+
+def _value(field: Field, label: str = "") -> Leaf:
+    return Leaf(Use.VALUE, field=field, label=label)
+
+
+def _under(prefix: str, leaves: Mapping[str, Leaf]) -> dict[str, Leaf]:
+    return {f"{prefix}/{path}": leaf for path, leaf in leaves.items()}
+
+
+_MRN = Leaf(Use.REFERENCE, IdentifierType.MRN, field=Field.MRN)
+_NAME = Leaf(Use.REFERENCE)
+_CODE = _skip("a code, no identifier")
+_AMOUNT = _skip("an amount, no identifier")
+_ADMINISTRATION = _skip("administrative data of the filing")
+_ANALYST = _skip("who analysed or screened, no party of the consignment")
+_SUBJECT = _skip("the subject of a control, not what was declared")
+_NO_TYPE = "the domain has no identifier type for it: "
+
+_HEADER = {
+    "messageId": _ADMINISTRATION,
+    "correlationId": _ADMINISTRATION,
+    "replyToMessageId": _ADMINISTRATION,
+    "messageTimestamp": _NAME,
+    "messageSender": _ADMINISTRATION,
+    "messageRecipient": _ADMINISTRATION,
+    "conformanceCampaign": _ADMINISTRATION,
+}
+_ADDRESS = dict.fromkeys(
+    ("city", "country", "subDivision", "street", "postCode", "streetAdditionalLine", "number", "poBox"), _part()
+)
+_COMMUNICATION = {"identifier": _part(), "type": _part()}
+_REACHABLE = {
+    "name": _part(),
+    "identificationNumber": _part(IdentifierType.EORI),
+    "AEOStatus": _CODE,
+    **_under("address", _ADDRESS),
+    **_under("communication", _COMMUNICATION),
+}
+_PARTY = {**_REACHABLE, "typeOfPerson": _part()}
+_REPRESENTATIVE = {**_REACHABLE, "status": _CODE}
+_NUMBERED_PARTY = {"identificationNumber": _part(IdentifierType.EORI)}
+_ACTOR = {**_NUMBERED_PARTY, "role": _CODE, "AEOStatus": _CODE}
+_SUPPLEMENTARY_DECLARANT = {**_NUMBERED_PARTY, "supplementaryFilingType": _CODE}
+_FILING = {
+    "SpecificCircumstanceIndicator": _CODE,
+    "registrationDate/DateTime": _NAME,
+    "documentIssueDate/DateTime": _NAME,
+    "MRN": _MRN,
+    "requestReference": _ADMINISTRATION,
+    "addressedMemberState/country": _CODE,
+    **_under("representative", _REPRESENTATIVE),
+    **_under("declarant", _REACHABLE),
+}
+
+_COUNTRY_OF_PLACE = _skip("the country of a place, which its UN/LOCODE names where it matters")
+
+
+def _place(label: str) -> dict[str, Leaf]:
+    return {
+        "location": _skip("a place name; its UN/LOCODE is read"),
+        "UNLOCODE": _value(Field.PLACE, label),
+        "address/country": _COUNTRY_OF_PLACE,
+    }
+
+
+_DOCUMENT = {"documentNumber": _part(IdentifierType.TRANSPORT_DOCUMENT), "type": _part()}
+_EQUIPMENT = {
+    "containerSizeAndType": _CODE,
+    "containerPackedStatus": _CODE,
+    "containerSupplierType": _CODE,
+    "containerIdentificationNumber": _part(IdentifierType.CONTAINER),
+    "numberOfSeals": _AMOUNT,
+    "seal/identifier": _part(IdentifierType.SEAL),
+}
+_MEANS = {"identificationNumber": _part(), "typeOfIdentification": _part(), "nationality": _part()}
+_PASSIVE_MEANS = {**_MEANS, "typeOfMeansOfTransport": _CODE}
+_ROUTING = {"sequenceNumber": _AMOUNT, "country": _value(Field.ROUTE)}
+_UCR = _skip(_NO_TYPE + "unique consignment reference")
+
+_ANNOTATED = {
+    **_under("supportingDocuments", {"referenceNumber": _text(), "type": _CODE}),
+    **_under("additionalInformation", {"code": _CODE, "text": _text()}),
+    **_under("additionalSupplyChainActor", _ACTOR),
+}
+_GOODS_ITEM = {
+    "goodsItemNumber": _AMOUNT,
+    **_ANNOTATED,
+    "commodity/descriptionOfGoods": _text(Field.GOODS_DESCRIPTION),
+    "commodity/cusCode": _CODE,
+    "commodity/commodityCode/harmonizedSystemSubHeadingCode": _value(Field.HS6),
+    "commodity/commodityCode/combinedNomenclatureCode": _CODE,
+    "commodity/dangerousGoods/UNNumber": _CODE,
+    "weight/grossMass": _AMOUNT,
+    "packaging/shippingMarks": _text(),
+    "packaging/numberOfPackages": _AMOUNT,
+    "packaging/typeOfPackages": _CODE,
+    **_under("transportEquipment", _EQUIPMENT),
+}
+_HOUSE_GOODS_ITEM = {
+    **_GOODS_ITEM,
+    "itemAmountInvoiced": _AMOUNT,
+    "postalValue": _AMOUNT,
+    "typeOfGoods": _CODE,
+    "weight/netMass": _AMOUNT,
+    "countryOfOrigin/country": _CODE,
+    **_under("passiveBorderTransportMeans", _MEANS),
+}
+_CONSIGNMENT = {
+    "containerIndicator": _CODE,
+    "totalGrossMass": _AMOUNT,
+    "receptacle/receptacleIdentificationNumber": _identifier(
+        IdentifierType.RECEPTACLE, "receptacle", Field.GOODS_IDENTIFIERS, "receptacle"
+    ),
+    **_under("placeOfAcceptance", _place("acceptance")),
+    **_ANNOTATED,
+    **_under("consignee", _PARTY),
+    **_under("consignor", _PARTY),
+    "transportCharges/methodOfPayment": _CODE,
+    **_under("placeOfDelivery", _place("delivery")),
+    **_under("notifyParty", _PARTY),
+    **_under("passiveBorderTransportMeans", _PASSIVE_MEANS),
+    **_under("supplementaryDeclarant", _SUPPLEMENTARY_DECLARANT),
+    **_under("transportDocumentMasterLevel", _DOCUMENT),
+    **_under("transportEquipment", _EQUIPMENT),
+    "referenceNumberUCR/referenceNumberUCR": _UCR,
+}
+_HOUSE = {
+    **_CONSIGNMENT,
+    "totalAmountInvoiced": _AMOUNT,
+    "MRN": _MRN,
+    "sequenceNumber": _NAME,
+    "additionsAndDeductions/amount": _AMOUNT,
+    "additionalFiscalReferences/VATIdentificationNumber": _identifier(IdentifierType.VAT, "additionalFiscalReferences"),
+    "additionalFiscalReferences/role": _CODE,
+    **_under("carrier", {**_NUMBERED_PARTY, "AEOStatus": _CODE}),
+    **_under("goodsItem", _HOUSE_GOODS_ITEM),
+    "postalCharges/postalCharges": _AMOUNT,
+    "goodsShipment/MRN": _identifier(IdentifierType.MRN, "goodsShipment", Field.MRN),
+    **_under("goodsShipment/buyer", _PARTY),
+    **_under("goodsShipment/seller", _PARTY),
+    **_under("countriesOfRoutingOfConsignment", _ROUTING),
+    **_under("transportDocumentHouseLevel", _DOCUMENT),
+}
+_MASTER = {
+    **_CONSIGNMENT,
+    **_under("carrier", _REACHABLE),
+    **_under("goodsItem", _GOODS_ITEM),
+    **_under("consignmentHouseLevel", _HOUSE),
+    **_under("placeOfLoading", _place("loading")),
+    **_under("placeOfUnloading", _place("unloading")),
+}
+_ENS = {
+    "DocumentIssueDate/DateTime": _NAME,
+    "SpecificCircumstanceIndicator": _CODE,
+    "MRN": _MRN,
+    "reEntryIndicator": _CODE,
+    "splitConsignment/splitConsignmentIndicator": _CODE,
+    "splitConsignment/previousMRN": _identifier(IdentifierType.MRN, "splitConsignment", Field.MRN),
+    **_under("representative", _REPRESENTATIVE),
+    **_under("activeBorderTransportMeans", _PASSIVE_MEANS),
+    "activeBorderTransportMeans/ModeOfTransport": _CODE,
+    "activeBorderTransportMeans/actualDateAndTimeOfDeparture/DateTime": _skip("a time that no policy names"),
+    "activeBorderTransportMeans/estimatedDateAndTimeOfDeparture/DateTime": _skip("a time that no policy names"),
+    "activeBorderTransportMeans/actualDateAndTimeOfArrival/DateTime": _skip("a time that no policy names"),
+    "activeBorderTransportMeans/estimatedDateAndTimeOfArrival/DateTime": _value(Field.ETA),
+    "activeBorderTransportMeans/conveyanceReferenceNumber": _skip(_NO_TYPE + "flight or voyage number"),
+    **_under("activeBorderTransportMeans/countriesOfRoutingOfMeansOfTransport", _ROUTING),
+    **_under("consignmentMasterLevel", _MASTER),
+    **_under("declarant", _REACHABLE),
+    "customsOfficeOfFirstEntry/referenceNumber": _value(Field.PLACE, "first_entry"),
+    "customsOfficeOfFirstEntry/actualIndicator/IndicatorString": _CODE,
+    "customsOfficeOfFirstEntry/actualIndicator/Indicator": _CODE,
+    **_under("partialENSFilingHeader", _FILING),
+}
+_PLACI_HOUSE = {
+    "totalGrossMass": _AMOUNT,
+    **_under("additionalInformation", {"code": _CODE, "text": _text()}),
+    **_under("additionalSupplyChainActor", {**_NUMBERED_PARTY, "role": _CODE}),
+    **_under("transportDocumentMasterLevel", _DOCUMENT),
+    **_under("carrier", _NUMBERED_PARTY),
+    **_under("consignee", {name: leaf for name, leaf in _PARTY.items() if name != "AEOStatus"}),
+    "goodsItem/goodsItemNumber": _AMOUNT,
+    **_under("goodsItem/additionalInformation", {"code": _CODE, "text": _text()}),
+    **_under("goodsItem/additionalSupplyChainActor", {**_NUMBERED_PARTY, "role": _CODE}),
+    "goodsItem/commodity/descriptionOfGoods": _text(Field.GOODS_DESCRIPTION),
+    "goodsItem/commodity/commodityCode/harmonizedSystemSubHeadingCode": _value(Field.HS6),
+    "goodsItem/commodity/commodityCode/combinedNomenclatureCode": _CODE,
+    "goodsItem/weight/grossMass": _AMOUNT,
+    "goodsItem/packaging/numberOfPackages": _AMOUNT,
+    **_under("consignor", {name: leaf for name, leaf in _PARTY.items() if name != "AEOStatus"}),
+    **_under("transportDocumentHouseLevel", _DOCUMENT),
+    "referenceNumberUCR/referenceNumberUCR": _UCR,
+}
+_PLACI = {
+    **_under("consignmentMasterLevel/consignmentHouseLevel", _PLACI_HOUSE),
+    **_under("partialENSFilingHeader", _FILING),
+}
+_REQUEST = {
+    "riskAnalysisRequestReference": _NAME,
+    "responsibleMemberState/country": _value(Field.RISK_INFORMATION, "responsible"),
+    "involvedMemberState/country": _value(Field.RISK_INFORMATION, "involved"),
+}
+_RESULT = {
+    "riskAnalysisType": _part(),
+    "riskAreaCode": _part(),
+    "riskLevel": _part(),
+    "riskCriteriaIdentifier": _part(),
+    "resultCode": _part(),
+    "resultText": _value(Field.RISK_RESULT),
+    "dateAndTimeOfCompletion/DateTime": _skip("a time that no policy names"),
+    "pointer/messageElementPath": _skip("a place in the declaration"),
+}
+
+LEAVES: Mapping[str, Mapping[str, Leaf]] = MappingProxyType(
+    {
+        "IE4R05": {
+            **_under("MessageHeader", _HEADER),
+            "functionalReference": _ADMINISTRATION,
+            **_under("relatedPLACI", _PLACI),
+            **_under("relatedENS", _ENS),
+        },
+        "IE4S02": {
+            **_under("MessageHeader", _HEADER),
+            "messageFunction": _CODE,
+            "functionalReference": _value(Field.REFERENCE),
+            "documentIssueDate/DateTime": _NAME,
+            "responsibleMemberState/country": _value(Field.RISK_INFORMATION, "responsible"),
+            "riskAnalyst/name": _ANALYST,
+            "riskAnalyst/communication/identifier": _ANALYST,
+            "riskAnalyst/communication/type": _ANALYST,
+            "riskAnalysis/riskAnalysisRequestReference": _NAME,
+            "riskAnalysis/category": _CODE,
+            **_under("riskAnalysis/riskAnalysisResult", _RESULT),
+            "controlRecommendations/placeOfControl": _value(Field.CONTROL_RECOMMENDATION, "place"),
+            "controlRecommendations/additionalInformation/code": _CODE,
+            "controlRecommendations/additionalInformation/text": _value(Field.CONTROL_RECOMMENDATION),
+            "controlRecommendations/additionalInformation/type": _CODE,
+            "doNotLoadDetails/receptacle/receptacleIdentificationNumber": _identifier(
+                IdentifierType.RECEPTACLE, "doNotLoadDetails", Field.CONTROL_RECOMMENDATION, "do_not_load receptacle"
+            ),
+            "doNotLoadDetails/transportDocument/documentNumber": _identifier(
+                IdentifierType.TRANSPORT_DOCUMENT,
+                "doNotLoadDetails",
+                Field.CONTROL_RECOMMENDATION,
+                "do_not_load transport_document",
+            ),
+            "doNotLoadDetails/transportDocument/type": _CODE,
+            "doNotLoadDetails/transportEquipment/containerIdentificationNumber": _identifier(
+                IdentifierType.CONTAINER, "doNotLoadDetails", Field.CONTROL_RECOMMENDATION, "do_not_load container"
+            ),
+        },
+        "IE4N03": {
+            **_under("MessageHeader", _HEADER),
+            "functionalReference": _value(Field.REFERENCE),
+            "documentIssueDate/DateTime": _NAME,
+            **_under("riskAnalysis", _REQUEST),
+        },
+    }
+)
+"""Message -> path below its root -> what is done with that leaf: every one outside ``SKIPPED_SUBTREES``."""
+
+SKIPPED_SUBTREES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "IE4R05": {
+            "ENSHistory": "what happened to the declaration, not what was declared",
+            "relatedPLACI/supplementaryRiskInformation": "what an analyst added, not what was declared",
+            "relatedPLACI/hrcmScreeningResults": "the outcome of a screening, not the consignment",
+            "relatedPLACI/previousAirPreloadingRiskAnalysis": "risk results and control subjects, not the consignment",
+            "relatedPLACI/airPreloadingRiskAnalysis": "risk results and control subjects, not the consignment",
+            "relatedENS/supplementaryRiskInformation": "what an analyst added, not what was declared",
+            "relatedENS/controlResults": "the outcome of a control and its subject, not the consignment",
+            "relatedENS/previousFullRiskAnalysis": "risk results and control subjects, not the consignment",
+            "relatedENS/fullRiskAnalysis": "risk results and control subjects, not the consignment",
+        },
+        "IE4S02": {"controlRecommendations/controlSubject": "the subject of a control, not what was declared"},
+        "IE4N03": {},
+    }
+)
+"""Message -> path below its root of an element that is left alone with all it holds -> why."""
+
+TREES: Mapping[str, Node] = MappingProxyType(
+    {
+        message: table(
+            message,
+            (path for path, leaf in leaves.items() if leaf.use is not Use.SKIP),
+            skipped=[
+                *SKIPPED_SUBTREES[message],
+                *(path for path, leaf in leaves.items() if leaf.use is Use.SKIP),
+            ],
+            namespace=NAMESPACE,
+        )
+        for message, leaves in LEAVES.items()
+    }
+)
+"""Message -> its table."""
+
+
+def _name(local: str) -> str:
+    return f"{{{NAMESPACE}}}{local}"
+
+
+# --- bounds ---
+
 MAX_HELD_VALUES = 50_000
 """Identifiers and values of houses held in memory (about 20 MB) before the message is read a second time."""
 MAX_SHARED = 2_000
 """Identifiers that all houses of a message share, and containers of the master."""
 MAX_FILINGS = 10_000
-"""Partial filings of a message."""
+"""Partial filings of an ENS or of one pre-loading filing."""
 MAX_LISTED = 100_000
-"""Containers and MRNs of houses kept for the two rules; beyond that the shared ones go to every house."""
-MAX_PARTS = 1_000
-"""Addresses, communications or seals of one element; the schema allows nine."""
+"""Containers and MRNs of houses kept for the two rules; beyond that the shared ones go to every house. Also
+pre-loading filings of a message that are told apart by name."""
 
 _REFERENCE = re.compile(r"[0-9A-Z]{1,35}")
+_REQUEST_REFERENCE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/-]{0,34}")
 _SEQUENCE = re.compile(r"[0-9]{1,5}")
-_TEXT_TYPES = frozenset({IdentifierType.VIN, IdentifierType.CONTAINER})
 _PARTY_FIELDS = frozenset({Field.PARTY_NAMES, Field.PARTY_ADDRESSES, Field.PARTY_CONTACTS})
+_POSTAL_ITEM = "N750"
+"""Type of a transport document: movement by post including parcel post (code list CL754); its number is the item's."""
+
+_HOUSE_TAG = _name("consignmentHouseLevel")
+_MASTER_TAG = _name("consignmentMasterLevel")
+_ENS_TAG = _name("relatedENS")
+_PLACI_TAG = _name("relatedPLACI")
+_CONTAINER_TAG = _name("containerIdentificationNumber")
+_EQUIPMENT_TAG = _name("transportEquipment")
+_ITEM_TAG = _name("goodsItem")
+_MRN_TAG = _name("MRN")
+_RECOMMENDATION_TAG = _name("controlRecommendations")
+_RESULT_TAG = _name("riskAnalysisResult")
+_ANALYSIS_TAG = _name("riskAnalysis")
+_RISK_NAMES = {"IE4S02": "risk", "IE4N03": "hit"}
+
+# --- what the parts of a consignment yield ---
 
 
-def read(stream: BinaryIO, *, file: str, schemas: Path | None = None) -> Iterator[Record | Issue]:
-    """Read one message.
+class _Consignment(Declaration):
+    """What is known of a house, of the master, of the ENS, or of partial filings."""
 
-    Every house that closed before a break in the message comes out, marked ``incomplete``; nothing in the input
-    raises.
-
-    Args:
-        stream: The message, seekable and binary; read from where it stands to its end.
-        file: Display name, for issues.
-        schemas: Folder with ``IE4R05.xsd``; where given, departures from the schema are reported first. They reject
-            nothing by themselves.
-
-    Returns:
-        Issues of the message, then each record after its own issues, in source order.
-
-    Raises:
-        ConfigError: If ``schemas`` holds no usable ``IE4R05.xsd``.
-
-    Cost: one pass, two with more than ``MAX_HELD_VALUES``, one more with ``schemas``.
-    """
-    start = stream.tell()
-    schema = None if schemas is None else load_schema(schemas, "IE4R05.xsd")
-    if (refusal := refuse(stream, file=file)) is not None:
-        yield refusal
-        return
-    if schema is not None:
-        yield from validate(stream, schema, file=file)
-        stream.seek(start)
-
-    message = _Message(XmlStream(stream, file=file), file)
-    held: list[_Consignment] | None = []
-    held_values = 0
-    for house in message.houses():
-        if held is not None:
-            held.append(house)
-            held_values += house.size + len(house.issues) + 1
-            if held_values > MAX_HELD_VALUES:
-                held = None
-    finisher = _Finisher(message, digest=message.xml.digest())
-
-    yield from message.issues
-    if held is None:
-        stream.seek(start)
-        again = _Message(XmlStream(stream, file=file), file)
-        yield from finisher.houses(again.houses())
-    else:
-        yield from finisher.houses(held)
-    if not message.house_count and message.master_closed:
-        yield from finisher.master()
-    yield from finisher.last_issues()
-
-
-class _Consignment(Draft):
-    """What is known of a house, of the master, of the ENS, or of one partial filing."""
-
-    __slots__ = ("containers", "equipment", "line", "mrn", "sequence")
+    __slots__ = ("boxes", "containers", "line", "mrn", "sequence", "times")
 
     def __init__(self, file: str, line: int | None) -> None:
         super().__init__(file)
         self.line = line
         self.mrn: str | None = None
-        """As declared; the key of its records even where the check digit is wrong."""
-        self.sequence: str | None = None
+        """As declared; the key of its records even where it has no canonical form."""
+        self.sequence = ""
         self.containers: set[str] = set()
-        self.equipment: list[tuple[str | None, tuple[Identifier, ...]]] = []
-        """Of the master: each container with its seals."""
+        self.boxes: list[tuple[str | None, list[Identifier]]] | None = None
+        """Of the master: each container with its seals. None elsewhere: there they are identifiers like others."""
+        self.times: list[datetime] = []
+        """Dates of issue and registration."""
+
+    def absorb(self, other: Draft) -> None:
+        """Add what another draft holds to this one; its issues stay with it. The limits of one record hold."""
+        # The dictionaries know the hashes of their keys: no call of Python per value.
+        mine = dict(self.identifiers)
+        self.identifiers |= other.identifiers
+        self.identifiers |= mine
+        if len(self.identifiers) > MAX_IDENTIFIERS:
+            self.identifiers = dict(islice(self.identifiers.items(), MAX_IDENTIFIERS))
+            self.report("record.too_many_identifiers", line=self.line, path=None)
+        for name, values in other.fields.items():
+            held = self.fields.setdefault(name, {})
+            held |= values
+            if len(held) > MAX_VALUES:
+                self.fields[name] = dict(islice(held.items(), MAX_VALUES))
+                self.report("record.too_many_values", line=self.line, path=None)
+        self.parties |= other.parties
+        if len(self.parties) > MAX_VALUES:
+            self.parties = dict(islice(self.parties.items(), MAX_VALUES))
+            self.report("record.too_many_values", line=self.line, path=None)
 
 
-@dataclass(slots=True)
-class _Frame:
-    """An open element: the leaves it has so far."""
-
-    node: Node
-    line: int | None
-    texts: dict[str, tuple[str, int | None]] = field(default_factory=dict)
-    parts: list[_Frame] = field(default_factory=list)
-
-    def text(self, name: str) -> str:
-        """Return a leaf's text, or nothing."""
-        return self.texts[name][0] if name in self.texts else ""
-
-    def line_of(self, name: str) -> int | None:
-        """Return a leaf's line."""
-        return self.texts[name][1] if name in self.texts else self.line
-
-    def path_of(self, name: str) -> str:
-        """Return a leaf's path."""
-        return f"{self.node.path}/{name}"
+def _take(draft: _Consignment, frame: Frame) -> None:
+    """Take in what an element and all below it yield."""
+    use, leaves = _PLANS[frame.node]
+    for path, line in frame.repeats():
+        draft.report("xml.repeated_element", line=line, path=path)
+    if use is not None:
+        use(draft, frame)
+        return
+    for name, leaf in leaves:
+        _leaf(draft, leaf, frame.found(name))
+    for group in frame.groups():
+        _take(draft, group)
 
 
-class _Message:
-    """One pass over a message: yields the houses, and keeps what they share."""
+def _leaf(draft: _Consignment, leaf: Leaf, found: Found | None) -> None:
+    """Take in a leaf that is used by itself."""
+    if found is None:
+        return
+    if leaf.field is not None:
+        draft.note(leaf.field, f"{leaf.label} {found.text}" if leaf.label else found.text)
+    if leaf.use is Use.IDENTIFIER:
+        assert leaf.type is not None
+        draft.identify(leaf.type, found, role=leaf.role)
+    elif leaf.use is Use.TEXT:
+        draft.free_text(found)
 
-    def __init__(self, xml: XmlStream, file: str) -> None:
-        self.xml = xml
-        self.file = file
-        self.ens = _Consignment(file, None)
-        self.master = _Consignment(file, None)
-        self.filings: list[_Consignment] = []
-        self.has_ens = False
-        self.has_master = False
-        self.master_closed = False
-        self.house_count = 0
-        self.house_open = False
-        self.listed: set[str] | None = set()
-        """Containers that some house lists; None if they are too many to tell."""
-        self.house_mrns: set[str] | None = set()
-        self._noticed: set[tuple[str, str]] = set()
-        self._notices: list[Issue] = []
-        self._current = [self.ens]
-        self._frames: list[_Frame] = []
 
-    @property
-    def issues(self) -> Iterator[Issue]:
-        """Issues that belong to no house."""
-        yield from self._notices
-        for consignment in (self.ens, self.master, *self.filings):
-            yield from consignment.issues
+def _party(draft: _Consignment, frame: Frame) -> None:
+    address = _only(draft, frame, "address")
+    draft.party(
+        frame.name,
+        path=frame.path,
+        name=frame.text("name"),
+        number=frame.found("identificationNumber"),
+        kind=PERSON_TYPES.get(frame.text("typeOfPerson"), PartyKind.UNKNOWN),
+        address=Address() if address is None else _address(address),
+        contacts=_contacts(draft, frame.all("communication")),
+    )
 
-    def houses(self) -> Iterator[_Consignment]:
-        """Read the message, yielding each house as it closes."""
-        node: Node | None = None
-        nodes: list[Node | None] = []
-        skipped = 0
-        for event, element in self.xml.events():
-            if skipped:
-                skipped += 1 if event == "start" else -1
-            elif event == "start":
-                child = self._enter(node, element)
-                if child is None:
-                    if node is None:
-                        return
-                    skipped = 1
-                    continue
-                nodes.append(node)
-                node = child
-                if child.group is not None:
-                    self._open(child, child.group, line_of(element))
-            else:
-                assert node is not None, "an element that ends has begun"
-                if node.leaf is not None:
-                    if node.leaf.use is not Use.SKIP and element.text:
-                        self._leaf(node, node.leaf, element.text, line_of(element))
-                elif node.group is not None and (house := self._close(self._frames.pop(), node.group)) is not None:
-                    yield house
-                node = nodes.pop()
 
-    def _enter(self, parent: Node | None, element: etree._Element) -> Node | None:
-        """Return the node of an element that is read, or None if its subtree is left alone."""
-        tag = element.tag
-        assert isinstance(tag, str), "comments and instructions never come this far"
-        if parent is None:
-            if tag == f"{{{NAMESPACE}}}{TREE.name}":
-                return TREE
-            self.xml.stop("ics2.unsupported_message", line=line_of(element))
-            return None
-        child = parent.children.get(tag)
-        if child is None:
-            # The name itself may be anything; its line says which one it is.
-            self._notice_once(tag, "xml.unknown_element", line_of(element), f"{parent.path}/*")
-            return None
-        if child.skipped:
-            if child.name == "relatedPLACI":
-                self._notice_once(tag, "ics2.placi_not_supported", line_of(element), child.path)
-            return None
-        if (child.group is Group.ENS and self.has_ens) or (child.group is Group.MASTER and self.has_master):
-            self._notice_once(tag, "xml.repeated_element", line_of(element), child.path, rejects_record=True)
-            return None
-        return child
+def _address(frame: Frame) -> Address:
+    text = frame.text
+    lines = (
+        " ".join(filter(None, (text("street"), text("streetAdditionalLine"), text("number")))),
+        text("poBox"),
+        " ".join(filter(None, (text("postCode"), text("city")))),
+        text("subDivision"),
+    )
+    return Address([line for line in lines if line], text("country"))
 
-    def _notice_once(self, tag: str, code: str, line: int | None, path: str, *, rejects_record: bool = False) -> None:
-        if (path, tag) not in self._noticed and len(self._noticed) < MAX_ISSUES:
-            self._noticed.add((path, tag))
-            self._notices.append(Issue(self.file, line, path, code, rejects_record))
 
-    def _open(self, node: Node, group: Group, line: int | None) -> None:
-        self._frames.append(_Frame(node, line))
-        match group:
-            case Group.ENS:
-                self.has_ens = True
-                self.ens.line = line
-            case Group.MASTER:
-                self.has_master = True
-                self.master.line = line
-                self._current.append(self.master)
-            case Group.HOUSE:
-                self.house_open = True
-                self._current.append(_Consignment(self.file, line))
-            case Group.FILING:
-                self._current.append(_Consignment(self.file, line))
-            case _:
-                pass
+def _contacts(draft: _Consignment, frames: Sequence[Frame]) -> Iterator[tuple[IdentifierType | None, Found]]:
+    for frame in frames:
+        for path, line in frame.repeats():
+            draft.report("xml.repeated_element", line=line, path=path)
+        if (contact := frame.found("identifier")) is not None:
+            yield COMMUNICATION_TYPES.get(frame.text("type").upper()), contact
 
-    def _leaf(self, node: Node, leaf: Leaf, raw: str, line: int | None) -> None:
-        consignment = self._current[-1]
-        if len(raw) > MAX_TEXT_CHARS:
-            consignment.report("xml.text_too_long", line=line, path=node.path)
+
+def _means(draft: _Consignment, frame: Frame) -> None:
+    draft.means(
+        frame.found("identificationNumber"),
+        type_code=frame.text("typeOfIdentification"),
+        nationality=frame.text("nationality"),
+        role=frame.name,
+        type_path=frame.path_of("typeOfIdentification"),
+    )
+    for group in frame.groups():
+        _take(draft, group)
+
+
+def _document(draft: _Consignment, frame: Frame) -> None:
+    number, kind = frame.found("documentNumber"), frame.text("type")
+    draft.transport_document(number, type_code=kind, role=frame.name)
+    if kind == _POSTAL_ITEM and frame.name == "transportDocumentHouseLevel":
+        draft.identify(IdentifierType.POSTAL_ITEM, number, role=frame.name)
+
+
+def _equipment(draft: _Consignment, frame: Frame) -> None:
+    """Take in a container with its seals."""
+    seals = frame.all("seal")
+    for seal in seals:
+        for path, line in seal.repeats():
+            draft.report("xml.repeated_element", line=line, path=path)
+    found = draft.equipment(
+        frame.found("containerIdentificationNumber"), filter(None, (seal.found("identifier") for seal in seals))
+    )
+    container = found[0].value if found and found[0].type is IdentifierType.CONTAINER else None
+    if container is not None and len(draft.containers) < MAX_IDENTIFIERS:
+        draft.containers.add(container)
+    if draft.boxes is None:
+        for identifier in found:
+            draft.add(identifier, line=frame.line)
+    elif len(draft.boxes) < MAX_SHARED:
+        draft.boxes.append((container, found[:MAX_SHARED]))
+    else:
+        draft.report("record.too_many_identifiers", line=frame.line, path=frame.path)
+
+
+def _left(_draft: _Consignment, _frame: Frame) -> None:
+    """Leave an element to whoever reads the level that it is of."""
+
+
+def _only(draft: Draft, frame: Frame, name: str) -> Frame | None:
+    """Return the one group of a name; others of it are reported."""
+    found = frame.all(name)
+    for more in found[1:]:
+        draft.report("xml.repeated_element", line=more.line, path=more.path)
+    return found[0] if found else None
+
+
+def _result(draft: _Consignment, frame: Frame) -> None:
+    """Take in one result of a risk analysis."""
+    text = frame.text
+    parts = {
+        "type": text("riskAnalysisType"),
+        "area": text("riskAreaCode"),
+        "level": text("riskLevel"),
+        "criterion": text("riskCriteriaIdentifier"),
+        "result": text("resultCode"),
+    }
+    draft.note(Field.RISK_RESULT, ", ".join(f"{label} {part}" for label, part in parts.items() if part))
+    draft.note(Field.RISK_RESULT, text("resultText"))
+
+
+_USES: Mapping[str, Callable[[_Consignment, Frame], None]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                "additionalSupplyChainActor", "buyer", "carrier", "consignee", "consignor", "declarant", "notifyParty",
+                "representative", "seller", "supplementaryDeclarant",
+            ),
+            _party,
+        ),
+        **dict.fromkeys(("activeBorderTransportMeans", "passiveBorderTransportMeans"), _means),
+        **dict.fromkeys(("transportDocumentHouseLevel", "transportDocumentMasterLevel"), _document),
+        "transportEquipment": _equipment,
+        **dict.fromkeys(("consignmentHouseLevel", "consignmentMasterLevel", "partialENSFilingHeader"), _left),
+    }
+)  # fmt: skip
+"""By element name, in a declaration: a name means the same wherever it stands."""
+
+
+def _plans() -> Iterator[tuple[Node, tuple[Callable[[_Consignment, Frame], None] | None, list[tuple[str, Leaf]]]]]:
+    """Yield, for each element that is no leaf, what uses it, and the leaves in it that are used by themselves."""
+    for message, tree in TREES.items():
+        uses = _USES if message == "IE4R05" else {"riskAnalysisResult": _result, "riskAnalysis": _left}
+        for node in tree.walk():
+            leaves = {
+                name: leaf
+                for name, path in node.leaf_paths.items()
+                if (leaf := LEAVES[message][path.removeprefix(f"/{message}/")]).use
+                in {Use.IDENTIFIER, Use.TEXT, Use.VALUE}
+            }
+            yield node, (uses.get(node.name), list(leaves.items()))
+
+
+_PLANS = dict(_plans())
+
+
+# --- reading ---
+
+
+def read(stream: BinaryIO, *, file: str, schemas: Path | None = None) -> Iterator[Item]:
+    """Read one message.
+
+    Every consignment that closed before a break in the message comes out, marked ``incomplete``; nothing in the input
+    raises.
+
+    Args:
+        stream: The message, seekable and binary; read from where it stands to its end.
+        file: Display name, for issues.
+        schemas: Folder with the XSD of the message; where given, a consignment that departs from it is not taken in,
+            and nothing is if anything else does.
+
+    Returns:
+        Each record after its own issues, in source order; then issues of the message; then, if it was read to its end
+        and nothing of it was refused, what it supersedes.
+
+    Raises:
+        ConfigError: If ``schemas`` holds no usable XSD.
+
+    Cost: one pass, two with more than ``MAX_HELD_VALUES``, one more with ``schemas``.
+    """
+    if (refusal := refuse(stream, file=file)) is not None:
+        yield refusal
+        return
+    start = stream.tell()
+    message = XmlMessage(stream, file=file)
+    name = message.root_name.removeprefix(_name(""))
+    if name not in TREES or message.root_name != _name(name):
+        yield _unread(message)
+        return
+    found = NO_VIOLATIONS
+    if schemas is not None:
+        stream.seek(start)
+        units = {_HOUSE_TAG} if name == "IE4R05" else ()
+        found = validate(stream, load_schema(schemas, f"{name}.xsd"), file=file, units=units)
+        stream.seek(start)
+        yield from found.issues
+        if found.elsewhere:
+            yield Issue(file, message.root_line, f"/{name}", "xsd.rejected", rejects_record=True)
             return
-        text = " ".join(raw.split())
-        if not text:
-            return
-        if leaf.field is not None:
-            consignment.note(leaf.field, text)
-        match leaf.use:
-            case Use.IDENTIFIER:
-                assert leaf.type is not None
-                consignment.identify(leaf.type, text, path=node.path, line=line, role=leaf.role)
-            case Use.TEXT:
-                _search_text(consignment, text, path=node.path, line=line)
-            case Use.REFERENCE:
-                self._reference(consignment, leaf, text, path=node.path, line=line)
-            case Use.PART:
-                texts = self._frames[-1].texts
-                if node.name in texts:
-                    consignment.report("xml.repeated_element", line=line, path=node.path)
-                else:
-                    texts[node.name] = (text, line)
-            case _:
-                pass
+    if name == "IE4R05":
+        yield from _read_declarations(stream, file, found)
+    else:
+        yield from _read_risk(stream, file, name)
 
-    def _reference(self, consignment: _Consignment, leaf: Leaf, text: str, *, path: str, line: int | None) -> None:
-        if leaf.type is None:
-            consignment.sequence = text
-            return
-        consignment.identify(leaf.type, text, path=path, line=line)
-        if _REFERENCE.fullmatch(text.upper()):
-            consignment.mrn = text.upper()
 
-    def _close(self, frame: _Frame, group: Group) -> _Consignment | None:
-        """Use what a group gathered; return the house if it was one."""
-        consignment = self._current[-1]
-        match group:
-            case Group.ADDRESS | Group.COMMUNICATION | Group.SEAL:
-                outer = self._frames[-1]
-                if not frame.texts:
-                    # Of a place: its address is not read.
-                    pass
-                elif len(outer.parts) < MAX_PARTS:
-                    outer.parts.append(frame)
-                else:
-                    consignment.report("record.too_many_values", line=frame.line, path=frame.node.path)
-            case Group.PARTY:
-                _party(consignment, frame)
-            case Group.MEANS:
-                _means(consignment, frame)
-            case Group.DOCUMENT:
-                _document(consignment, frame)
-            case Group.EQUIPMENT:
-                self._equipment(consignment, frame)
-            case Group.FILING:
-                self._current.pop()
-                if len(self.filings) < MAX_FILINGS:
-                    self.filings.append(consignment)
-                else:
-                    self.ens.report("ics2.too_many_filings", line=frame.line, path=frame.node.path)
-            case Group.MASTER:
-                self._current.pop()
-                self.master_closed = True
-            case Group.HOUSE:
-                self._current.pop()
-                self.house_open = False
-                self.house_count += 1
-                self.listed = _listed(self.listed, consignment.containers)
-                self.house_mrns = _listed(self.house_mrns, {consignment.mrn} - {None})
-                return consignment
-            case _:
-                pass
+def _unread(message: XmlMessage) -> Issue:
+    """Say why a message is not read: another root element, or none that can be made out."""
+    if not message.root_name:
+        for _ in message.units():
+            pass
+        if message.cut is not None:
+            return replace(message.cut, rejects_record=True)
+    return Issue(message.file, message.root_line, "/*", "ics2.unsupported_message", rejects_record=True)
+
+
+def _time(draft: _Consignment, found: Found | None) -> datetime | None:
+    """Return a time of a message; report it where it is none, or one of an unknown zone."""
+    if found is None:
         return None
+    try:
+        when = datetime.fromisoformat(found.text)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        draft.report("field.invalid", line=found.line, path=found.path)
+        return None
+    return when
 
-    def _equipment(self, consignment: _Consignment, frame: _Frame) -> None:
-        """Take in a container with its seals."""
-        name = "containerIdentificationNumber"
-        found: list[Identifier] = []
-        container = None
-        if declared := frame.text(name):
-            container = consignment.normalised(
-                IdentifierType.CONTAINER, declared, path=frame.path_of(name), line=frame.line_of(name)
-            )
-            if container is not None:
-                found.append(container)
-                if len(consignment.containers) < MAX_IDENTIFIERS:
-                    consignment.containers.add(container.value)
-            consignment.note(Field.GOODS_IDENTIFIERS, f"container {container.value if container else declared}")
-        for seal in frame.parts:
-            if declared := seal.text("identifier"):
-                identifier = consignment.normalised(
-                    IdentifierType.SEAL, declared, path=seal.path_of("identifier"), line=seal.line_of("identifier")
-                )
-                if identifier is not None:
-                    found.append(identifier)
-                consignment.note(Field.GOODS_IDENTIFIERS, f"seal {declared}")
-        if consignment is not self.master:
-            for identifier in found:
-                consignment.add(identifier, line=frame.line)
-        elif len(consignment.equipment) < MAX_SHARED:
-            consignment.equipment.append((container.value if container else None, tuple(found)))
+
+def _dated(draft: _Consignment, frame: Frame, *names: str) -> None:
+    """Keep the dates of issue and registration of an element."""
+    for name in names:
+        for group in frame.all(name):
+            if (when := _time(draft, group.found("DateTime"))) is not None:
+                draft.times.append(when)
+
+
+def _named(draft: _Consignment, frame: Frame) -> None:
+    """Take in the MRN of a declaration, of a house or of a filing."""
+    found = frame.found("MRN")
+    if found is None:
+        return
+    draft.note(Field.MRN, found.text)
+    draft.identify(IdentifierType.MRN, found)
+    if _REFERENCE.fullmatch(found.text.upper()):
+        draft.mrn = found.text.upper()
+
+
+_HOUSE_NODE = TREES["IE4R05"].at("relatedENS/consignmentMasterLevel/consignmentHouseLevel")
+_PLACI_NODE = TREES["IE4R05"].at("relatedPLACI")
+_PLACI_HOUSE_NODE = _PLACI_NODE.at("consignmentMasterLevel/consignmentHouseLevel")
+
+
+class _Preloaded:
+    """One pre-loading filing: its houses, and what they share."""
+
+    def __init__(self, file: str, frame: Frame, houses: list[_Consignment]) -> None:
+        self.shared = _Consignment(file, frame.line)
+        self.houses = houses
+        _only(self.shared, frame, "consignmentMasterLevel")
+        for filing in _filings(self.shared, frame):
+            self.shared.mrn = self.shared.mrn or filing.mrn
+            self.shared.times += filing.times
+            self.shared.issues += filing.issues
+            self.shared.absorb(filing)
+        self.size = self.shared.size + sum(house.size + len(house.issues) + 1 for house in houses)
+
+
+class _Pass:
+    """One pass over an ``IE4R05``.
+
+    Args:
+        stream: The message, at its first byte.
+        file: Display name.
+        found: Where it departs from its schema.
+    """
+
+    def __init__(self, stream: BinaryIO, file: str, found: Violations) -> None:
+        self.xml = XmlMessage(stream, file=file, units={_HOUSE_TAG, _PLACI_TAG})
+        self.file = file
+        self.light = False
+        """Whether consignments are passed over, with a look at what the two rules need."""
+        self.house_count = 0
+        """Of the ENS."""
+        self.listed: set[str] | None = set()
+        """Containers that some house of the ENS lists; None if they are too many to tell."""
+        self.house_mrns: set[str] | None = set()
+        self.broken_elsewhere = False
+        """Whether a unit that departs from the schema is no consignment."""
+        self.waiting: list[_Consignment] = []
+        """Houses of the pre-loading filing that is open."""
+        self._waiting_size = 0
+        self._broken = found.units
+        self._unit = -1
+        self._parent: etree._Element | None = None
+        self._node: Node | None = None
+
+    def items(self) -> Iterator[_Consignment | _Preloaded | Issue]:
+        """Yield the houses of the ENS, and pre-loading filings with theirs, as they close."""
+        for element in self.xml.units():
+            if element.tag == _PLACI_TAG:
+                if element.getparent() is self.xml.root:
+                    houses, self.waiting, self._waiting_size = self.waiting, [], 0
+                    yield _Preloaded(self.file, self.xml.frame(element, _PLACI_NODE), houses)
+                continue
+            self._unit += 1
+            node = self._place(element)
+            if self._unit in self._broken and node is not None:
+                yield Issue(self.file, line_of(element), node.path, "xsd.rejected", rejects_record=True)
+            elif node is None:
+                self.broken_elsewhere = self.broken_elsewhere or self._unit in self._broken
+                self.xml.skip(element)
+            elif node is _PLACI_HOUSE_NODE:
+                self._wait(element)
+            elif self.light:
+                self._glance(element)
+            else:
+                house = self._house(element, node)
+                self._list(house.containers, {house.mrn} - {None})
+                yield house
+
+    def _place(self, element: etree._Element) -> Node | None:
+        """Return the node of a house; None where it is no consignment, or one of a second master."""
+        master = element.getparent()
+        if master is None or master is not self._parent:
+            self._parent = master
+            self._node = self._level(master)
+        return self._node
+
+    def _level(self, master: etree._Element | None) -> Node | None:
+        declaration = None if master is None else master.getparent()
+        root = self.xml.root
+        if declaration is None or root is None or declaration.getparent() is not root:
+            return None
+        if next(declaration.iterchildren(_MASTER_TAG), None) is not master:
+            return None
+        if declaration.tag == _PLACI_TAG:
+            return _PLACI_HOUSE_NODE
+        return _HOUSE_NODE if next(root.iterchildren(_ENS_TAG), None) is declaration else None
+
+    def _house(self, element: etree._Element, node: Node) -> _Consignment:
+        frame = self.xml.frame(element, node)
+        house = _Consignment(self.file, frame.line)
+        _named(house, frame)
+        house.sequence = frame.text("sequenceNumber")
+        _take_inside(house, frame)
+        return house
+
+    def _wait(self, element: etree._Element) -> None:
+        house = self._house(element, _PLACI_HOUSE_NODE)
+        self._waiting_size += house.size + len(house.issues) + 1
+        if self._waiting_size <= MAX_HELD_VALUES:
+            self.waiting.append(house)
         else:
-            consignment.report("record.too_many_identifiers", line=frame.line, path=frame.node.path)
+            path = _PLACI_HOUSE_NODE.path
+            self.xml.notice("ics2.too_many_houses", line=house.line, path=path, key=house.line, rejects_record=True)
+
+    def _glance(self, element: etree._Element) -> None:
+        """Note what the two rules need of a house, in the places where it is read from."""
+        draft = Draft(self.file)
+        containers = set()
+        for equipment in element.iter(_EQUIPMENT_TAG):
+            owner = equipment.getparent()
+            if owner is element or (owner is not None and owner.tag == _ITEM_TAG and owner.getparent() is element):
+                leaf = next(equipment.iterchildren(_CONTAINER_TAG), None)
+                if leaf is not None and leaf.text and not len(leaf):
+                    found = draft.normalised(IdentifierType.CONTAINER, Found(leaf.text, "", None))
+                    containers.add(None if found is None else found.value)
+        mrn = next(element.iterchildren(_MRN_TAG), None)
+        self._list(containers - {None}, set() if mrn is None or not mrn.text else {mrn.text.strip().upper()})
+
+    def _list(self, containers: Iterable[str | None], mrns: Iterable[str | None]) -> None:
+        self.house_count += 1
+        self.listed = _listed(self.listed, containers)
+        self.house_mrns = _listed(self.house_mrns, mrns)
 
 
 def _listed(known: set[str] | None, more: Iterable[str | None]) -> set[str] | None:
@@ -376,197 +894,115 @@ def _listed(known: set[str] | None, more: Iterable[str | None]) -> set[str] | No
     return known if len(known) <= MAX_LISTED else None
 
 
-def _search_text(consignment: _Consignment, text: str, *, path: str, line: int | None) -> None:
-    for identifier in consignment.search_text(text, path=path, line=line):
-        if identifier.type in _TEXT_TYPES:
-            consignment.note(Field.GOODS_IDENTIFIERS, f"{identifier.type} {identifier.value}")
+def _take_inside(draft: _Consignment, frame: Frame) -> None:
+    """Take in what stands in a level: the ENS, the master, a house or a filing."""
+    _, leaves = _PLANS[frame.node]
+    for path, line in frame.repeats():
+        draft.report("xml.repeated_element", line=line, path=path)
+    for name, leaf in leaves:
+        _leaf(draft, leaf, frame.found(name))
+    for group in frame.groups():
+        _take(draft, group)
 
 
-def _party(consignment: _Consignment, frame: _Frame) -> None:
-    """Take in a party: its number, name, address and what it can be reached at."""
-    role = frame.node.name
-    if number := frame.text("identificationNumber"):
-        consignment.identify(
-            IdentifierType.EORI,
-            number,
-            path=frame.path_of("identificationNumber"),
-            line=frame.line_of("identificationNumber"),
-            role=role,
-        )
-    if name := frame.text("name"):
-        consignment.note(Field.PARTY_NAMES, f"{role}: {name}")
-    country = ""
-    for part in frame.parts:
-        if part.node.group is Group.ADDRESS:
-            country = part.text("country") or country
-            if lines := ", ".join(filter(None, map(" ".join, _address_lines(part)))):
-                consignment.note(Field.PARTY_ADDRESSES, f"{role}: {lines}")
-    for part in frame.parts:
-        if part.node.group is Group.COMMUNICATION and (contact := part.text("identifier")):
-            consignment.note(Field.PARTY_CONTACTS, f"{role}: {contact}")
-            kind = COMMUNICATION_TYPES.get(part.text("type").upper())
-            if kind is not None:
-                # A national telephone number is read as one of the country of the party's address.
-                consignment.identify(
-                    kind,
-                    contact,
-                    path=part.path_of("identifier"),
-                    line=part.line_of("identifier"),
-                    role=role,
-                    country=country if kind is IdentifierType.PHONE else "",
-                )
+def _filings(owner: Draft, frame: Frame) -> Iterator[_Consignment]:
+    """Yield the partial filings of a declaration."""
+    frames = frame.all("partialENSFilingHeader")
+    for each in frames[:MAX_FILINGS]:
+        filing = _Consignment(owner.file, each.line)
+        _named(filing, each)
+        _dated(filing, each, "registrationDate", "documentIssueDate")
+        _take_inside(filing, each)
+        yield filing
+    for each in frames[MAX_FILINGS : MAX_FILINGS + 1]:
+        owner.report("ics2.too_many_filings", line=each.line, path=each.path)
 
 
-def _address_lines(address: _Frame) -> list[list[str]]:
-    names = (
-        ("street", "streetAdditionalLine", "number"),
-        ("poBox",),
-        ("postCode", "city"),
-        ("subDivision",),
-        ("country",),
-    )
-    return [[text for name in line if (text := address.text(name))] for line in names]
+class _Ens:
+    """What the houses of an ENS share, once the first pass is through."""
 
+    def __init__(self, frame: Frame, done: _Pass) -> None:
+        self.ens = _Consignment(done.file, frame.line)
+        _named(self.ens, frame)
+        _dated(self.ens, frame, "DocumentIssueDate")
+        _take_inside(self.ens, frame)
+        self.has_houses = done.house_count > 0
+        master = frame.spine("consignmentMasterLevel")
+        self.has_master = master is not None
+        """Whether it began."""
+        self.master_closed = master is not None and not master.open
+        self.master = _Consignment(done.file, frame.line if master is None else master.line)
+        self.master.boxes = []
+        if master is not None:
+            _take_inside(self.master, master)
+        filings = list(_filings(self.ens, frame))
+        self.ens.times += [when for filing in filings for when in filing.times]
+        self.issues = [issue for each in (self.ens, self.master, *filings) for issue in each.issues]
 
-def _means(consignment: _Consignment, frame: _Frame) -> None:
-    """Take in a means of transport by the kind of number that it says it has."""
-    name = "identificationNumber"
-    number, kind, nationality = frame.text(name), frame.text("typeOfIdentification"), frame.text("nationality")
-    if not number:
-        return
-    label, identifier_type = MEANS_TYPES.get(kind, ("", None))
-    consignment.note(Field.MEANS, " ".join(filter(None, (label, number, nationality))))
-    if not label:
-        consignment.report("means.type_unknown", line=frame.line, path=frame.path_of("typeOfIdentification"))
-    elif identifier_type is not None:
-        consignment.identify(
-            identifier_type,
-            number,
-            path=frame.path_of(name),
-            line=frame.line_of(name),
-            role=frame.node.name,
-            country=nationality,
-        )
-
-
-def _document(consignment: _Consignment, frame: _Frame) -> None:
-    """Take in a transport document."""
-    number, kind = frame.text("documentNumber"), frame.text("type")
-    if number:
-        consignment.note(Field.GOODS_IDENTIFIERS, " ".join(filter(None, ("transport_document", kind, number))))
-        consignment.identify(
-            IdentifierType.TRANSPORT_DOCUMENT,
-            number,
-            path=frame.path_of("documentNumber"),
-            line=frame.line_of("documentNumber"),
-            role=frame.node.name,
-            document_type=kind,
-        )
-
-
-class _Finisher:
-    """Makes records of consignments once the whole message is known."""
-
-    def __init__(self, message: _Message, *, digest: bytes) -> None:
-        self._message = message
-        self._digest = digest
-        self._records = 0
-        self._index = 0
-        self._sequences: set[str] = set()
-        master = message.master
-        self._common = merge((message.ens, _as_shared(master)))
-        if message.house_count and (surplus := list(self._common.identifiers)[MAX_SHARED:]):
-            # Houses times shared identifiers is what a hostile message could make us hold.
-            for key in surplus:
-                del self._common.identifiers[key]
-            self._common.report("record.too_many_identifiers", line=master.line, path=None)
-        self._by_container: dict[str, list[Identifier]] = {}
-        self._unlisted: list[Identifier] = []
-        self._equipment: list[Identifier] = []
-        for container, identifiers in master.equipment:
-            self._equipment.extend(identifiers)
-            if container is None or message.listed is None or container not in message.listed:
-                self._unlisted.extend(identifiers)
-            else:
-                self._by_container.setdefault(container, []).extend(identifiers)
         self._filing_of: dict[str, list[_Consignment]] = {}
-        self._unclaimed: list[_Consignment] = []
-        for filing in message.filings:
-            if filing.mrn is not None and message.house_mrns is not None and filing.mrn in message.house_mrns:
+        common: list[_Consignment] = []
+        for filing in filings:
+            if filing.mrn is not None and done.house_mrns is not None and filing.mrn in done.house_mrns:
                 self._filing_of.setdefault(filing.mrn, []).append(filing)
             else:
-                self._unclaimed.append(filing)
-        if message.house_count and len(self._unclaimed) > MAX_SHARED // 10:
-            self._common.report("ics2.too_many_filings", line=message.ens.line, path=None)
-            del self._unclaimed[MAX_SHARED // 10 :]
+                common.append(filing)
+        self._common = _Consignment(done.file, self.ens.line)
+        self._common.absorb(self.ens)
+        self._common.absorb(self.master if not self.has_houses else _as_shared(self.master))
+        for filing in common[: MAX_SHARED // 10 if self.has_houses else None]:
+            self._common.absorb(filing)
+        if self.has_houses and len(common) > MAX_SHARED // 10:
+            self._common.report("ics2.too_many_filings", line=self.ens.line, path=None)
+        if self.has_houses and len(self._common.identifiers) > MAX_SHARED:
+            # Houses times shared identifiers is what a hostile message could make us hold.
+            self._common.identifiers = dict(islice(self._common.identifiers.items(), MAX_SHARED))
+            self._common.report("record.too_many_identifiers", line=self.master.line, path=None)
+        self.issues += self._common.issues
 
-    def houses(self, houses: Iterable[_Consignment]) -> Iterator[Record | Issue]:
-        """Yield each house as a record, after its issues."""
-        for house in houses:
-            yield from house.issues
-            reference = self._house_reference(house)
-            if house.containers:
-                equipment = [*self._unlisted]
-                for container in sorted(house.containers):
-                    equipment.extend(self._by_container.get(container, ()))
+        self._all_boxes = _boxed(done.file, self.master.boxes)
+        self._box_of: dict[str, _Consignment] = {}
+        loose = []
+        for container, found in self.master.boxes:
+            if container is None or done.listed is None or container not in done.listed:
+                loose.append((container, found))
             else:
-                equipment = self._equipment
-            filings = [*self._filing_of.get(house.mrn or "", ()), *self._unclaimed]
-            whole = merge((house, self._common, *filings))
-            for identifier in equipment:
-                whole.add(identifier)
-            yield from self._record(whole, reference, line=house.line)
+                box = self._box_of.setdefault(container, _Consignment(done.file, None))
+                box.absorb(_boxed(done.file, [(container, found)]))
+        self._loose_boxes = _boxed(done.file, loose)
+        self._sequences: set[str] = set()
+        self._index = 0
 
-    def master(self) -> Iterator[Record | Issue]:
-        """Yield the master consignment as the record."""
-        message = self._message
-        whole = merge((message.ens, message.master, *message.filings))
-        for identifier in self._equipment:
-            whole.add(identifier)
-        yield from self._record(whole, "", line=message.master.line)
-
-    def last_issues(self) -> Iterator[Issue]:
-        """Yield what is wrong with the message as a whole, once it is known what was lost."""
-        message = self._message
-        yield from self._common.issues
-        if (cut := message.xml.cut) is not None:
-            yield replace(cut, rejects_record=message.house_open or not self._records)
-        elif not message.has_ens:
-            yield Issue(message.file, None, ENS, "ics2.ens_missing", rejects_record=True)
-        elif not message.has_master:
-            yield Issue(
-                message.file,
-                message.ens.line,
-                f"{ENS}/consignmentMasterLevel",
-                "ics2.consignment_missing",
-                rejects_record=True,
-            )
-
-    def _house_reference(self, house: _Consignment) -> str:
-        """Return the part of the key behind the MRN: stable over versions of a message where it can be."""
+    def finish(self, house: _Consignment) -> str:
+        """Give a house what it shares, and return the part of its name behind the MRN."""
+        house.absorb(self._common)
+        for filing in self._filing_of.get(house.mrn or "", ()):
+            house.absorb(filing)
+        if house.containers:
+            house.absorb(self._loose_boxes)
+            for container in sorted(house.containers & self._box_of.keys()):
+                house.absorb(self._box_of[container])
+        else:
+            house.absorb(self._all_boxes)
         self._index += 1
-        sequence = house.sequence or ""
-        if _SEQUENCE.fullmatch(sequence) and sequence not in self._sequences:
-            self._sequences.add(sequence)
-            return f"/{sequence}"
+        # Stable over versions of a message where it can be.
+        if _SEQUENCE.fullmatch(house.sequence) and house.sequence not in self._sequences:
+            self._sequences.add(house.sequence)
+            return f"/{house.sequence}"
         return f"/@{self._index}"
 
-    def _record(self, whole: Draft, reference: str, *, line: int | None) -> Iterator[Record | Issue]:
-        yield from whole.issues
-        mrn = self._message.ens.mrn
-        if mrn is None:
-            yield Issue(self._message.file, line, f"{ENS}/MRN", "ics2.mrn_missing", rejects_record=True)
-            return
-        self._records += 1
-        yield Record(
-            source=SourceSystem.ICS2,
-            source_ref=mrn + reference,
-            category=CATEGORY,
-            identifiers=tuple(whole.identifiers.values()),
-            fields=filled(whole.fields),
-            message_digest=self._digest,
-            incomplete=self._message.xml.cut is not None,
-        )
+    def alone(self) -> _Consignment:
+        """Return the master as the one consignment."""
+        self._common.issues.clear()
+        self._common.absorb(self._all_boxes)
+        return self._common
+
+
+def _boxed(file: str, boxes: Iterable[tuple[str | None, list[Identifier]]]) -> _Consignment:
+    draft = _Consignment(file, None)
+    for _, found in boxes:
+        for identifier in found:
+            draft.add(identifier)
+    return draft
 
 
 def _as_shared(master: _Consignment) -> Draft:
@@ -577,7 +1013,227 @@ def _as_shared(master: _Consignment) -> Draft:
         name: {f"master {value}" if name in _PARTY_FIELDS else value: None for value in values}
         for name, values in master.fields.items()
     }
+    shared.parties = {replace(party, role=f"master {party.role}"): None for party in master.parties}
     return shared
+
+
+def _read_declarations(stream: BinaryIO, file: str, found: Violations) -> Iterator[Item]:
+    start = stream.tell()
+    first = _Pass(stream, file, found)
+    held: list[_Consignment | _Preloaded | Issue] | None = []
+    size = 0
+    for item in first.items():
+        if held is not None:
+            held.append(item)
+            size += 1 if isinstance(item, Issue) else item.size + 1
+            if size > MAX_HELD_VALUES:
+                held, first.light = None, True
+    if first.broken_elsewhere:
+        yield Issue(file, first.xml.root_line, "/IE4R05", "xsd.rejected", rejects_record=True)
+        return
+    yield from _Declarations(first).finish(held, lambda: _again(stream, start, file, found))
+
+
+def _again(stream: BinaryIO, start: int, file: str, found: Violations) -> _Pass:
+    stream.seek(start)
+    return _Pass(stream, file, found)
+
+
+class _Declarations:
+    """Makes records of the consignments of an ``IE4R05`` once all of it is known."""
+
+    def __init__(self, first: _Pass) -> None:
+        self._first = first
+        self._digest = first.xml.digest()
+        self._made = 0
+        self._lost = False
+        self._versions: dict[str, int] = {}
+        """Message reference -> version."""
+        self._positions: dict[str, int] = {}
+        self._header = _Consignment(first.file, None)
+        self._ens: _Ens | None = None
+        self._time: datetime | None = None
+        if first.xml.root is None:
+            return
+        root = first.xml.frame(first.xml.root, TREES["IE4R05"])
+        for header in root.all("MessageHeader")[:1]:
+            self._time = _time(self._header, header.found("messageTimestamp"))
+        if (ens := root.spine("relatedENS")) is not None:
+            self._ens = _Ens(ens, first)
+            for more in [*root.all("relatedENS")[1:], *ens.all("consignmentMasterLevel")[1:]]:
+                first.xml.notice(
+                    "xml.repeated_element", line=more.line, path=more.path, key=more.line, rejects_record=True
+                )
+
+    def finish(
+        self, held: list[_Consignment | _Preloaded | Issue] | None, again: Callable[[], _Pass]
+    ) -> Iterator[Item]:
+        """Yield everything: of what was held, else of a second pass."""
+        yield from self._header.issues
+        if self._ens is not None:
+            yield from self._ens.issues
+        last = self._first
+        items: Iterable[_Consignment | _Preloaded | Issue]
+        if held is None:
+            last = again()
+            items = last.items()
+        else:
+            items = held
+        for item in items:
+            if isinstance(item, Issue):
+                self._lost = True
+                yield item
+            elif isinstance(item, _Preloaded):
+                yield from self._preloaded(item)
+            else:
+                assert self._ens is not None, "it has a house"
+                yield from self._ens_record(self._ens, item, self._ens.finish(item))
+        ens = self._ens
+        if ens is not None and not ens.has_houses and ens.master_closed:
+            yield from self._ens_record(ens, ens.alone(), "")
+        yield from self._last_issues(last)
+        if last.xml.cut is None and not self._lost:
+            for reference, version in self._versions.items():
+                yield Supersession(SourceSystem.ICS2, reference, version)
+
+    def _ens_record(self, ens: _Ens, whole: _Consignment, suffix: str) -> Iterator[Item]:
+        yield from whole.issues
+        mrn = ens.ens.mrn
+        if mrn is None:
+            yield self._unnamed(whole.line, "/IE4R05/relatedENS/MRN")
+            return
+        yield self._record(whole, "ics2.ens", mrn, mrn + suffix, ens.ens.times)
+
+    def _preloaded(self, item: _Preloaded) -> Iterator[Item]:
+        shared = item.shared
+        yield from shared.issues
+        if not item.houses:
+            path = _PLACI_NODE.at("consignmentMasterLevel").path
+            yield Issue(shared.file, shared.line, path, "ics2.consignment_missing", rejects_record=True)
+        for house in item.houses:
+            house.absorb(shared)
+            yield from house.issues
+            if shared.mrn is None:
+                yield self._unnamed(house.line, f"{_PLACI_NODE.path}/partialENSFilingHeader/MRN")
+                continue
+            reference = f"{shared.mrn}#placi"
+            position = self._positions.get(reference, 0) + 1
+            if position == 1 and len(self._positions) >= MAX_LISTED:
+                self._lost = True
+                yield Issue(house.file, house.line, _PLACI_NODE.path, "ics2.too_many_filings", rejects_record=True)
+                continue
+            self._positions[reference] = position
+            yield self._record(house, "ics2.placi", reference, f"{reference}/@{position}", shared.times)
+
+    def _unnamed(self, line: int | None, path: str) -> Issue:
+        return Issue(self._first.file, line, path, "ics2.mrn_missing", rejects_record=True)
+
+    def _record(
+        self, whole: _Consignment, category: str, reference: str, name: str, times: Iterable[datetime]
+    ) -> Record | Issue:
+        version = self._versions.get(reference)
+        if version is None:
+            version = self._versions[reference] = version_of(max(times, default=self._time))
+        if not whole.identifiers and not whole.parties:
+            return Issue(whole.file, whole.line, None, "ics2.no_identifier", rejects_record=True)
+        self._made += 1
+        return Record(
+            source=SourceSystem.ICS2,
+            source_ref=name,
+            category=category,
+            identifiers=tuple(whole.identifiers.values()),
+            fields=filled(whole.fields),
+            message_digest=self._digest,
+            incomplete=self._first.xml.cut is not None,
+            parties=tuple(whole.parties),
+            message_ref=reference,
+            version=version,
+        )
+
+    def _last_issues(self, last: _Pass) -> Iterator[Issue]:
+        """Yield what is wrong with the message as a whole, once it is known what was lost."""
+        notices = dict.fromkeys([*last.xml.notices, *self._first.xml.notices])
+        self._lost = self._lost or any(notice.rejects_record for notice in notices)
+        yield from notices
+        file, ens = self._first.file, self._ens
+        for house in last.waiting:
+            yield self._unnamed(house.line, f"{_PLACI_NODE.path}/partialENSFilingHeader/MRN")
+        if (cut := last.xml.cut) is not None:
+            yield replace(cut, rejects_record=last.xml.cut_in_unit or not self._made)
+        elif ens is None:
+            if not self._made:
+                yield Issue(file, None, "/IE4R05/relatedENS", "ics2.ens_missing", rejects_record=True)
+        elif not ens.has_master:
+            yield Issue(
+                file,
+                ens.ens.line,
+                "/IE4R05/relatedENS/consignmentMasterLevel",
+                "ics2.consignment_missing",
+                rejects_record=True,
+            )
+
+
+def _read_risk(stream: BinaryIO, file: str, name: str) -> Iterator[Item]:
+    """Read a risk result or a risk hit: one record for each request for risk analysis."""
+    units = {_RESULT_TAG, _RECOMMENDATION_TAG} if name == "IE4S02" else ()
+    message = XmlMessage(stream, file=file, units=units)
+    tree = TREES[name]
+    common = _Consignment(file, message.root_line)
+    results: dict[etree._Element, _Consignment] = {}
+    for element in message.units():
+        parent = element.getparent()
+        if parent is message.root and element.tag == _RECOMMENDATION_TAG:
+            _take(common, message.frame(element, tree.at("controlRecommendations")))
+        elif parent is not None and parent.tag == _ANALYSIS_TAG and parent.getparent() is message.root:
+            result = message.frame(element, tree.at("riskAnalysis/riskAnalysisResult"))
+            _take(results.setdefault(parent, _Consignment(file, None)), result)
+        else:
+            message.skip(element)
+    digest = message.digest()
+    made = 0
+    when: datetime | None = None
+    if message.root is not None:
+        root = message.frame(message.root, tree)
+        _take_inside(common, root)
+        _dated(common, root, "documentIssueDate")
+        for header in root.all("MessageHeader")[:1]:
+            when = _time(common, header.found("messageTimestamp"))
+        yield from common.issues
+        references: set[str] = set()
+        for element in message.root.iterchildren(_ANALYSIS_TAG):
+            analysis = message.frame(element, tree.at("riskAnalysis"))
+            if analysis.open:
+                continue
+            whole = results.get(element, _Consignment(file, None))
+            whole.line = analysis.line
+            _take_inside(whole, analysis)
+            yield from whole.issues
+            reference = analysis.text("riskAnalysisRequestReference")
+            if not _REQUEST_REFERENCE.fullmatch(reference) or reference in references:
+                path = analysis.path_of("riskAnalysisRequestReference")
+                yield Issue(file, analysis.line, path, "ics2.reference_invalid", rejects_record=True)
+                continue
+            references.add(reference)
+            whole.note(Field.REFERENCE, reference)
+            if name == "IE4N03":
+                whole.note(Field.RISK_RESULT, "hit")
+            whole.absorb(common)
+            made += 1
+            yield Record(
+                source=SourceSystem.ICS2,
+                source_ref=f"{_RISK_NAMES[name]}/{reference}",
+                category=f"ics2.{_RISK_NAMES[name]}",
+                identifiers=tuple(whole.identifiers.values()),
+                fields=filled(whole.fields),
+                message_digest=digest,
+                incomplete=message.cut is not None,
+                version=version_of(max(common.times, default=when)),
+            )
+    yield from message.notices
+    if message.cut is not None:
+        yield replace(message.cut, rejects_record=message.cut_in_unit or not made)
+    elif not made:
+        yield Issue(file, message.root_line, tree.at("riskAnalysis").path, "ics2.analysis_missing", rejects_record=True)
 
 
 FORMATS = (
@@ -585,8 +1241,16 @@ FORMATS = (
         "ics2-ens",
         SourceSystem.ICS2,
         Kind.XML,
-        "ICS2 full ENS, message IE4R05",
-        frozenset({f"{{{NAMESPACE}}}IE4R05"}),
+        "ICS2 entry summary declarations and what was declared before loading, message IE4R05",
+        frozenset({_name("IE4R05"), _name("*")}),
+        lambda stream, file, schemas: read(stream, file=file, schemas=schemas),
+    ),
+    Format(
+        "ics2-risk",
+        SourceSystem.ICS2,
+        Kind.XML,
+        "ICS2 risk results and risk hits, messages IE4S02 and IE4N03",
+        frozenset({_name("IE4S02"), _name("IE4N03")}),
         lambda stream, file, schemas: read(stream, file=file, schemas=schemas),
     ),
 )

@@ -57,6 +57,8 @@ MAX_SCHEMA_ISSUES = 200
 
 MAX_UNIT_BYTES = 16 * 2**20
 """Of a message between the ends of two units, attachments apart; all of it where it has no units."""
+MAX_UNIT_TAGS = 800_000
+"""Tags there. A tree takes some 150 bytes an element; a full consignment has half as many tags as this."""
 MAX_HELD_BYTES = 8 * 2**20
 """Read between two counts of the elements that are held."""
 MAX_HELD_ELEMENTS = 150_000
@@ -70,6 +72,7 @@ _CHUNK_BYTES = 32_768
 _CLEAN_EVERY = 256
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \t\r\n"
 _DECLARED_ENCODING = re.compile(r"""\A<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_HAS_ATTRIBUTES = etree.XPath("boolean(.//@*)")
 _XSD_ELEMENT = "{http://www.w3.org/2001/XMLSchema}element"
 
 
@@ -79,7 +82,7 @@ class Node:
     ``path`` is absolute and without positions, the only form in which a path is ever reported.
     """
 
-    __slots__ = ("children", "leaf", "name", "path", "skipped")
+    __slots__ = ("children", "leaf", "leaf_paths", "name", "path", "skipped")
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
@@ -88,6 +91,8 @@ class Node:
         self.skipped = False
         self.children: dict[str, Node] = {}
         """By qualified name."""
+        self.leaf_paths: dict[str, str] = {}
+        """Local name -> path of each leaf among them."""
 
     def at(self, path: str) -> Node:
         """Return the node at a path below this one, which the table must have."""
@@ -135,13 +140,15 @@ def table(
         reach(path).skipped = True
     for path in leaves:
         reach(path).leaf = True
+    for node in top.walk():
+        node.leaf_paths = {child.name: child.path for child in node.children.values() if child.leaf}
     return top
 
 
 class Frame:
     """One element of a message and what its table knows below it."""
 
-    __slots__ = ("_element", "_groups", "_leaves", "_message", "node", "open")
+    __slots__ = ("_element", "_groups", "_leaves", "_message", "_repeats", "node", "open")
 
     def __init__(self, element: etree._Element, node: Node, message: XmlMessage) -> None:
         self._element = element
@@ -149,7 +156,10 @@ class Frame:
         self.node = node
         self.open = False
         """The message was cut before it closed, or may have been."""
-        self._leaves: dict[str, list[etree._Element]] = {}
+        self._leaves: dict[str, etree._Element] = {}
+        """The first of each name."""
+        self._repeats: dict[str, list[etree._Element]] | None = None
+        """The others."""
         self._groups: dict[str, list[Frame]] = {}
 
     @property
@@ -169,17 +179,29 @@ class Frame:
 
     def text(self, name: str) -> str:
         """Return a leaf's text with its white space folded, or nothing; of a repeated leaf the first."""
-        leaves = self._leaves.get(name)
-        return "" if leaves is None else self._folded(leaves[0], name)
+        leaf = self._leaves.get(name)
+        return "" if leaf is None else self._folded(leaf, name)
 
     def found(self, name: str) -> Found | None:
         """Return a leaf's text and where it stands; None where it has none."""
-        text = self.text(name)
-        return Found(text, f"{self.node.path}/{name}", line_of(self._leaves[name][0])) if text else None
+        leaf = self._leaves.get(name)
+        if leaf is None:
+            return None
+        text = self._folded(leaf, name)
+        return Found(text, self.node.leaf_paths[name], line_of(leaf)) if text else None
 
     def texts(self, name: str) -> list[str]:
         """Return the texts of a leaf that may stand more than once; empty ones are left out."""
-        return [text for leaf in self._leaves.get(name, ()) if (text := self._folded(leaf, name))]
+        leaves = [leaf] if (leaf := self._leaves.get(name)) is not None else []
+        if self._repeats is not None:
+            leaves += self._repeats.get(name, [])
+        return [text for leaf in leaves if (text := self._folded(leaf, name))]
+
+    def repeats(self) -> Iterator[tuple[str, int | None]]:
+        """Yield path and line of every leaf that stood there before, in each name's order."""
+        for name, leaves in (self._repeats or {}).items():
+            for leaf in leaves:
+                yield self.node.leaf_paths[name], line_of(leaf)
 
     def has(self, name: str) -> bool:
         """Whether a leaf stands there, be it empty."""
@@ -191,8 +213,7 @@ class Frame:
 
     def line_of(self, name: str) -> int | None:
         """Return a leaf's line; the element's where there is no such leaf."""
-        leaves = self._leaves.get(name)
-        return line_of(leaves[0] if leaves else self._element)
+        return line_of(self._leaves.get(name, self._element))
 
     def path_of(self, name: str) -> str:
         """Return a leaf's path."""
@@ -220,6 +241,11 @@ class Frame:
         for name in self._groups:
             yield from self.all(name)
 
+    def _repeat(self, name: str, leaf: etree._Element) -> None:
+        if self._repeats is None:
+            self._repeats = {}
+        self._repeats.setdefault(name, []).append(leaf)
+
     def _folded(self, element: etree._Element, name: str) -> str:
         text = element.text
         if text is None:
@@ -242,7 +268,7 @@ class XmlMessage:
         stream: The message, at its first byte; :func:`refuse` has passed it.
         file: Display name, for issues.
         units: Qualified names of the elements that may be many, such as consignments. Each is handed out when it closes
-            and freed before the next one; one never lies within another.
+            and freed before the next one. Where one lies within another, the inner one is gone when the outer closes.
     """
 
     def __init__(self, stream: BinaryIO, *, file: str, units: Collection[str] = ()) -> None:
@@ -275,19 +301,19 @@ class XmlMessage:
         Nothing of a unit may be kept beyond the next one. After the last, ``cut`` is set if the message broke off.
         """
         line: int | None = None
-        in_unit = False
+        in_units = 0
         previous: etree._Element | None = None
         counted_bytes = 0
         try:
             for event, item in self._events():
                 line = line_of(item)
-                if event == "start":
-                    in_unit = item.tag in self._units
-                    continue
                 if item.tag not in self._units:
                     continue
-                in_unit = False
-                self._source.unit_bytes = 0
+                if event == "start":
+                    in_units += 1
+                    continue
+                in_units -= 1
+                self._source.end_unit()
                 # Only what the parser is done with for certain is taken away: not the element that has just closed.
                 _remove(previous)
                 previous = item
@@ -304,7 +330,7 @@ class XmlMessage:
             self.stop("xml.too_large", line=line)
         _remove(previous)
         if self.cut is not None:
-            self.cut_in_unit = in_unit
+            self.cut_in_unit = in_units > 0
             self._open = frozenset(_last_ones(self.root))
 
     def _events(self) -> Iterator[tuple[str, etree._Element]]:
@@ -340,29 +366,48 @@ class XmlMessage:
             element: A unit, or the root of a message whose units are through.
             node: Its place in the table.
         """
+        if _HAS_ATTRIBUTES(element):
+            for inner in element.iter():
+                self._bound_names(inner.keys(), inner)
+        return self._frame(element, node)
+
+    def _frame(self, element: etree._Element, node: Node) -> Frame:
         frame = Frame(element, node, self)
-        if self._open and element in self._open:
+        cut = self._open
+        if cut and element in cut:
             frame.open = True
-        if names := element.keys():
-            self._bound_names(names, frame.line)
         children = node.children
         leaves = frame._leaves  # noqa: SLF001 - the frame is being made
+        groups = frame._groups  # noqa: SLF001 - as above
         for child in element:
             known = children.get(child.tag)
             if known is None:
-                self._unknown(child, node)
+                # A name that the message was cut in is not what was sent.
+                if not (cut and child in cut):
+                    self._unknown(child, node)
             elif known.leaf:
-                if (self._open and child in self._open) or self._misfit(child, known):
+                if (cut and child in cut) or (len(child) and self._holds_elements(child, known)):
                     continue
-                if known.name in leaves:
-                    leaves[known.name].append(child)
+                if known.name not in leaves:
+                    leaves[known.name] = child
                 else:
-                    leaves[known.name] = [child]
+                    frame._repeat(known.name, child)  # noqa: SLF001 - as above
             elif known.skipped:
-                self._bound_subtree(child)
+                if len(child):
+                    self.skip(child)
+            elif known.name in groups:
+                groups[known.name].append(self._frame(child, known))
             else:
-                frame._groups.setdefault(known.name, []).append(self.frame(child, known))  # noqa: SLF001 - as above
+                groups[known.name] = [self._frame(child, known)]
         return frame
+
+    def skip(self, element: etree._Element) -> None:
+        """Leave an element alone with all it holds; only the names in it are bounded."""
+        for inner in element.iter():
+            self._names.add(inner.tag)
+            self._bound_names(inner.keys(), inner)
+            if self.cut is not None:
+                return
 
     def stop(self, code: str, *, line: int | None, path: str | None = None) -> None:
         """End the message here; the first reason stands."""
@@ -389,30 +434,18 @@ class XmlMessage:
     def _unknown(self, child: etree._Element, node: Node) -> None:
         # The name itself may be anything; its line says which one it is.
         self.notice("xml.unknown_element", line=line_of(child), path=f"{node.path}/*", key=child.tag)
-        self._bound_subtree(child)
+        self.skip(child)
 
-    def _misfit(self, leaf: etree._Element, known: Node) -> bool:
-        """Look after what a leaf has beside its text. Returns whether it is unusable for that."""
-        if names := leaf.keys():
-            self._bound_names(names, line_of(leaf))
-        if len(leaf) == 0:
-            return False
+    def _holds_elements(self, leaf: etree._Element, known: Node) -> bool:
+        """Report that a leaf holds elements, which makes it unusable."""
         self.notice("xml.unknown_element", line=line_of(leaf[0]), path=f"{known.path}/*", key=leaf[0].tag)
-        self._bound_subtree(leaf)
+        self.skip(leaf)
         return True
 
-    def _bound_subtree(self, element: etree._Element) -> None:
-        for inner in element.iter():
-            self._names.add(inner.tag)
-            self._names.update(inner.keys())  # type: ignore[arg-type]  # never bytes
-            if len(self._names) > MAX_NAMES:
-                self.stop("xml.too_many_names", line=line_of(inner))
-                return
-
-    def _bound_names(self, names: Iterable[str | bytes], line: int | None) -> None:
+    def _bound_names(self, names: Iterable[str | bytes], element: etree._Element) -> None:
         self._names.update(names)  # type: ignore[arg-type]  # never bytes
         if len(self._names) > MAX_NAMES:
-            self.stop("xml.too_many_names", line=line)
+            self.stop("xml.too_many_names", line=line_of(element))
 
     def _bound_what_is_held(self, line: int | None) -> None:
         assert self.root is not None, "a unit lies within the root"
@@ -440,16 +473,18 @@ class _Source:
         self.sha256 = hashlib.sha256()
         self.at_end = False
         self.total_bytes = 0
-        self.unit_bytes = 0
-        """Since the last unit closed."""
+        self._unit_bytes = 0
+        """Since the last unit closed; so are the tags."""
+        self._unit_tags = 0
 
     def read(self, _size: int = -1) -> bytes:
         while chunk := self._stream.read(_CHUNK_BYTES):
             self.sha256.update(chunk)
             if b"<" in chunk or chunk.translate(None, _BASE64):
                 self.total_bytes += len(chunk)
-                self.unit_bytes += len(chunk)
-                if self.unit_bytes > MAX_UNIT_BYTES:
+                self._unit_bytes += len(chunk)
+                self._unit_tags += chunk.count(b"<")
+                if self._unit_bytes > MAX_UNIT_BYTES or self._unit_tags > MAX_UNIT_TAGS:
                     # Ends the parser; never leaves this module.
                     raise FormatError("xml.too_large")
                 return chunk
@@ -459,6 +494,9 @@ class _Source:
                 return b"\n" * breaks
         self.at_end = True
         return b""
+
+    def end_unit(self) -> None:
+        self._unit_bytes = self._unit_tags = 0
 
     def drain(self) -> None:
         while chunk := self._stream.read(_CHUNK_BYTES):
