@@ -1,14 +1,15 @@
 """Layouts of number plates: which positions are digits by a country's rules, and which letters.
 
-Decides: how O, 0, I and 1 are read in a plate. A number that fits a layout of its country is left as it is. One that
-fits none is read anew position by position (O and I as 0 and 1 where only digits may stand, the reverse where only
-letters may), and the reading is taken only if a single one needs the fewest changes. For a country without a table, and
-for numbers that fit no layout in any reading, nothing is changed.
+Decides: how O, 0, I and 1 are read in a plate, with its country and without. A number that fits a layout of its country
+is left as it is. One that fits none is read anew position by position (O and I as 0 and 1 where only digits may stand,
+the reverse where only letters may), and the reading is taken only if a single one needs the fewest changes. For a
+country without a table, and for numbers that fit no layout in any reading, nothing is changed. Without a country the
+look-alikes are one character.
 
 The tables hold the series that are common on the road, not every special series: a layout that is missing costs a
 repair, or reads one plate like its look-alike. It never refuses a plate.
 
-Not handled here: characters outside A-Z and 0-9, separators, the country (``domain.identifiers``). Plates in Cyrillic
+Not handled here: characters outside A-Z and 0-9, separators, the country (``domain.transport``). Plates in Cyrillic
 or Greek letters have no reading at all.
 """
 
@@ -79,6 +80,8 @@ _FITS = {country: _pattern(layouts) for country, layouts in _LAYOUTS.items()}
 _PLACES = {name: re.compile(f"[{chars}]") for name, chars in _CLASSES.items()}
 _LOOK_ALIKE = {"O": "0", "0": "O", "I": "1", "1": "I"}
 _UMLAUT_WRITTEN_OUT = re.compile(r"[A-Z]*?[AOU](?=E)")
+_UMLAUT_WITHOUT_COUNTRY = re.compile(r"[A-Z]*?[A0U](?=E)")
+_TO_DIGIT = str.maketrans("OI", "01")
 
 
 def plate_number(country: str, number: str) -> str:
@@ -99,23 +102,44 @@ def plate_number(country: str, number: str) -> str:
     if fits is None or fits.fullmatch(number):
         return number
     if country == "DE" and len(number) > 8:
-        return _without_written_umlaut(number, fits)
+        return _without_written_umlaut(number, _UMLAUT_WRITTEN_OUT)
     return _reading(number, [layout for layout in _LAYOUTS[country] if len(layout) == len(number)])
 
 
-def _without_written_umlaut(number: str, fits: re.Pattern[str]) -> str:
+def number_without_country(number: str) -> str:
+    """Give the one spelling of a plate number that does not depend on its country.
+
+    No layout says which positions are digits, so O is always 0 and I always 1: whatever ``plate_number`` made of these
+    characters for some country, the result is the same. A German umlaut that was written out is read as it is there.
+    Idempotent; never fails.
+
+    Args:
+        number: A-Z and 0-9 only, umlauts without their dots.
+
+    Returns:
+        A number of the same length, or one shorter where an umlaut was written out.
+
+    Cost: half a microsecond; over eight characters up to 50.
+    """
+    number = number.translate(_TO_DIGIT)
+    if len(number) > 8:
+        return _without_written_umlaut(number, _UMLAUT_WITHOUT_COUNTRY).translate(_TO_DIGIT)
+    return number
+
+
+def _without_written_umlaut(number: str, umlaut: re.Pattern[str]) -> str:
     """Read OE as the O that stands for an umlaut, where the number is too long to be read as it stands.
 
     Only there: shorter ones are ambiguous (``MUE`` is M-UE or an umlaut).
     """
-    found = _UMLAUT_WRITTEN_OUT.match(number)
+    found = umlaut.match(number)
     if found is None:
         return number
     shorter = number[: found.end()] + number[found.end() + 1 :]
     if len(shorter) > 8:
         return number
     read = plate_number("DE", shorter)
-    return read if fits.fullmatch(read) else number
+    return read if _FITS["DE"].fullmatch(read) else number
 
 
 def _reading(number: str, layouts: Iterable[str]) -> str:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from connector_psi.domain.evaluation import evaluate_objects
+from connector_psi.domain.evaluation import Counts, count_objects, evaluate_objects
+from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import FormatError
 
 ALERTS = [
@@ -73,6 +74,68 @@ def test_check_digit_is_completed_only_for_a_source_that_leaves_it_out() -> None
 def test_two_alerts_on_one_object_are_one_true_and_one_false_match() -> None:
     result = evaluate_objects(ALERTS[:2], [declared("container", "CSQU3054383", "canonical", "C2")])
     assert result["container"]["canonical"] == {"n": 1, "matched": 1, "false_matches": 1}
+
+
+@pytest.mark.parametrize(
+    ("object_type", "number", "extra", "value"),
+    [
+        ("vehicle_vin", "WVWZZZ1JZ3W386752", "", "3w 386752"),
+        ("vin", "WVWZZZ1JZ3W386752", "", "3w 386752"),
+        ("plate", "LÖKS6042", "DE", "LÖ-KS 6042"),
+        ("engine", "2003123456", "Volvo", "2003 123456"),
+        ("firearm", "C12345", "Colt/.45 ACP", "C12345"),
+    ],
+)
+def test_what_does_not_suffice_alone_meets_and_does_not_match(
+    object_type: str, number: str, extra: str, value: str
+) -> None:
+    alerts = [{"alert_id": "A1", "object_type": object_type, "number": number, "extra": extra}]
+    rows = [
+        declared(object_type, number, "whole", "A1", extra),
+        declared(object_type, value, "part", "A1"),
+        declared(object_type, value, "other"),
+        declared(object_type, "?", "unusable", "A1"),
+    ]
+    assert count_objects(alerts, rows)[object_type] == {
+        # What matched is not counted a second time.
+        "whole": Counts(n=1, matched=1),
+        "part": Counts(n=1, met=1),
+        "other": Counts(n=1, false_met=1),
+        "unusable": Counts(n=1),
+    }
+    assert evaluate_objects(alerts, rows)[object_type]["part"] == {"n": 1, "matched": 0, "false_matches": 0}
+
+
+def test_a_type_that_never_suffices_alone_only_meets() -> None:
+    alerts = [{"alert_id": "A1", "object_type": "seal", "number": "ML-0012", "extra": ""}]
+    assert count_objects(alerts, [declared("seal", "ml 0012", "spaced", "A1")])["seal"]["spaced"] == Counts(1, met=1)
+
+
+def test_a_ship_is_found_by_its_imo_number_behind_an_eni() -> None:
+    alerts = [{"alert_id": "S1", "object_type": "vessel", "number": "9074729", "extra": "AMBER"}]
+    assert count_objects(alerts, [declared("eni", "99074729", "eni", "S1")])["eni"]["eni"] == Counts(n=1, matched=1)
+
+
+@pytest.mark.parametrize(
+    ("object_type", "number", "extra"),
+    [
+        ("identity_document", "12AB34567", "FR/P"),
+        ("banknote", "X12345678901", "EUR/50"),
+        ("firearm", "C12345", "Colt/.45 ACP"),
+        ("item", "C02XL0ABJG5J", "AEG/Telefunken"),
+        ("hull", "ABC00042A399", "GB"),
+        ("phone", "030 231251234", "DE"),
+        ("vat", "136695976", "DE"),
+    ],
+)
+def test_extra_holds_what_stands_before_the_number(object_type: str, number: str, extra: str) -> None:
+    alerts = [{"alert_id": "A1", "object_type": object_type, "number": number, "extra": extra}]
+    assert count_objects(alerts, [declared(object_type, number, "same", "A1", extra)])[object_type]["same"].matched
+
+
+@pytest.mark.parametrize("kind", list(IdentifierType))
+def test_every_identifier_type_may_be_labelled(kind: IdentifierType) -> None:
+    assert evaluate_objects([], [declared(kind.value, "", "empty")])[kind.value]["empty"]["n"] == 1
 
 
 def test_no_rows_give_an_empty_table() -> None:
