@@ -47,6 +47,8 @@ for _name, _group in (
     ("policy", policies.policy_app),
     ("systems", systems.systems_app),
     ("identifiers", quality.identifiers_app),
+    ("mapping", quality.mapping_app),
+    ("report", quality.report_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -11,14 +11,17 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
+from rich.filesize import decimal
+from rich.progress import TaskID
 
 from connector_psi import errors
-from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, bytes_progress, emit, out, table
+from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, intake_progress, out, table
+from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.intake import Item
 from connector_psi.domain.records import Issue, Record, Supersession
 from connector_psi.pki import Role
@@ -31,6 +34,13 @@ MAX_ERRORS = 100_000
 MAX_RECORD_BYTES = 1_000_000
 """A record travels in one message, which has one MiB."""
 BATCH_RECORDS = 500
+MAPPING = "mapping"
+"""What ``--format`` calls a file that describes where records are: docs/mapping.md."""
+HEAD_BYTES = 65_536
+# Comments and blank lines, then a table that no other format begins with.
+_MAPPING_MARK = re.compile(rb"\A(?:\xef\xbb\xbf)?(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*\[ *(?:source|record)\b")
+Watch = Callable[[int, "int | None", str], None]
+"""Told how much of a source is done, of how much, and the same in words."""
 STEP_BYTES = 262_144
 """Read from a file at a time; the progress bar moves in such steps."""
 
@@ -49,7 +59,8 @@ def ingest(
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
-            metavar="F", help="Name of a format, see `connector-psi systems list`; auto tells it from the content."
+            metavar="F",
+            help="Name of a format, see `connector-psi systems list`, or mapping; auto tells it from the content.",
         ),
     ] = "auto",
     schemas: Annotated[
@@ -71,15 +82,17 @@ def ingest(
     if schemas is not None and not schemas.is_dir():
         raise errors.ConfigError(f"{schemas}: not a folder")
     taken = _Taken()
-    with open_local(directory, Role.SYSTEM) as client, bytes_progress(as_json) as bar:
+    with open_local(directory, Role.SYSTEM) as client, intake_progress(as_json) as bar:
         for path in files:
-            task = bar.add_task(path.name, total=None)
+            task = bar.add_task(path.name, total=None, done="")
 
-            def watch(done: int, total: int, turn: int, name: str = path.name, task: object = task) -> None:
-                words = name if turn == 1 else f"{name}, pass {turn}"
-                bar.update(task, completed=done, total=total, description=words)  # type: ignore[arg-type]  # its own id
+            def watch(done: int, total: int | None, words: str, path: Path = path, task: TaskID = task) -> None:
+                bar.update(task, completed=done, total=total, done=words, description=path.name)
 
-            _ingest_file(client, path, format, schemas, taken, watch)
+            if _is_mapping(path, format):
+                _ingest_mapping(client, path, taken, watch)
+            else:
+                _ingest_file(client, path, format, schemas, taken, watch)
     emit({**taken.totals, "errors": taken.problems}, as_json, taken.show)
     if taken.problems:
         raise typer.Exit(REJECTED_SOME)
@@ -116,8 +129,15 @@ class _Taken:
 class _Batch:
     """Records and ends of messages on their way to the node; what is sent is durable when ``send`` returns."""
 
-    def __init__(self, client: LocalClient, file: str, taken: _Taken) -> None:
+    def __init__(
+        self,
+        client: LocalClient,
+        file: str,
+        taken: _Taken,
+        position: Callable[[], tuple[str, str] | None] = lambda: None,
+    ) -> None:
         self._client = client
+        self._position = position
         self._file = file
         self._taken = taken
         self._records: list[tuple[int, Record]] = []
@@ -144,10 +164,11 @@ class _Batch:
         self._size += length
 
     def send(self) -> None:
-        """Register what is there."""
-        if not self._records and not self._ended:
+        """Register what is there, and how far its source was read."""
+        position = self._position()
+        if not self._records and not self._ended and position is None:
             return
-        results = iter(self._client.register([record for _, record in self._records], self._ended))
+        results = iter(self._client.register([record for _, record in self._records], self._ended, position))
         for (number, record), result in zip(self._records, results, strict=False):
             self._taken.count(result.outcome)
             for problem in result.problems:
@@ -161,28 +182,47 @@ class _Batch:
         self._ended.clear()
         self._size = 0
 
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Take in what comes out of a file; what could not be used is reported."""
+        for item in items:
+            if isinstance(item, Issue):
+                self._taken.report(item.file, item.code, line=item.line, path=item.path)
+                self._taken.totals["rejected"] += item.rejects_record
+            else:
+                self.add(item)
+
 
 def _ingest_file(
-    client: LocalClient,
-    path: Path,
-    format_name: str,
-    schemas: Path | None,
-    taken: _Taken,
-    watch: Callable[[int, int, int], None],
+    client: LocalClient, path: Path, format_name: str, schemas: Path | None, taken: _Taken, watch: Watch
 ) -> None:
     name = str(path)
     batch = _Batch(client, name, taken)
     try:
         with _opened(path, watch) as stream:
-            for item in _items(stream, name, format_name, schemas):
-                if isinstance(item, Issue):
-                    taken.report(name, item.code, line=item.line, path=item.path)
-                    taken.totals["rejected"] += item.rejects_record
-                else:
-                    batch.add(item)
+            batch.add_all(_items(stream, name, format_name, schemas))
     except OSError:
         # The files after this one are none the worse for it, nor is what was read of it.
         taken.report(name, "file.unreadable")
+    batch.send()
+
+
+def _ingest_mapping(client: LocalClient, path: Path, taken: _Taken, watch: Watch) -> None:
+    """Take in the source that a mapping describes, from where the last run of it ended."""
+    from connector_psi.adapters.mapping import load_mapping, read_mapping  # noqa: PLC0415 - only for own databases
+
+    key = load_mapping(path).key
+    reading = read_mapping(path, now=SystemClock().now(), watermark=client.position(key))
+
+    def watched() -> Iterator[Item]:
+        for item in reading:
+            watch(reading.counts.rows, None, f"{reading.counts.rows:,} rows")
+            yield item
+
+    def position() -> tuple[str, str] | None:
+        return None if reading.watermark is None else (key, reading.watermark)
+
+    batch = _Batch(client, str(path), taken, position)
+    batch.add_all(watched())
     batch.send()
 
 
@@ -195,7 +235,7 @@ def _items(stream: BinaryIO, name: str, format_name: str, schemas: Path | None) 
 class _Watched(io.RawIOBase):
     """A file that tells how far it was read, and in which turn: some messages are read more than once."""
 
-    def __init__(self, source: io.FileIO | io.BytesIO, watch: Callable[[int, int, int], None]) -> None:
+    def __init__(self, source: io.FileIO | io.BytesIO, watch: Watch) -> None:
         self._source = source
         self._watch = watch
         self._total = source.seek(0, os.SEEK_END)
@@ -216,7 +256,8 @@ class _Watched(io.RawIOBase):
         elif count and self._furthest - position > STEP_BYTES:
             # Looking at the head of a file is no turn of its own.
             self._turn, self._furthest = self._turn + 1, position
-        self._watch(position, self._total, self._turn)
+        words = f"{decimal(position)} of {decimal(self._total)}"
+        self._watch(position, self._total, words if self._turn == 1 else f"{words}, pass {self._turn}")
         return count
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -240,7 +281,7 @@ def _check_usable(path: Path, format_name: str) -> None:
     """Refuse what can be told before anything is taken in."""
     from connector_psi.adapters import formats  # noqa: PLC0415 - as in _items
 
-    known = formats.known_format(format_name)
+    known = None if format_name == MAPPING else formats.known_format(format_name)
     if str(path) == "-":
         return
     try:
@@ -251,18 +292,39 @@ def _check_usable(path: Path, format_name: str) -> None:
         raise errors.ConfigError(f"{path}: a folder; name its files")
     if not os.access(path, os.R_OK):
         raise errors.ConfigError(f"{path}: may not be read")
-    if known is None and stat.S_ISREG(kind):
-        try:
-            with path.open("rb") as stream:
-                formats.detect(path.name, stream.read(formats.HEAD_BYTES))
-        except errors.PurposeRefusedError as error:
-            raise errors.PurposeRefusedError(f"{path}: {error}") from None
-        except (errors.FormatError, OSError):
-            # Reported with everything else, so that the files beside it are taken in.
-            return
+    if known is not None or not stat.S_ISREG(kind):
+        return
+    if _is_mapping(path, format_name):
+        from connector_psi.adapters.mapping import load_mapping  # noqa: PLC0415 - as in _ingest_mapping
+
+        load_mapping(path)
+        return
+    try:
+        formats.detect(path.name, _head(path))
+    except errors.PurposeRefusedError as error:
+        raise errors.PurposeRefusedError(f"{path}: {error}") from None
+    except errors.FormatError:
+        # Reported with everything else, so that the files beside it are taken in.
+        return
 
 
-def _opened(path: Path, watch: Callable[[int, int, int], None]) -> io.BufferedReader:
+def _is_mapping(path: Path, format_name: str) -> bool:
+    """Whether a file describes a source instead of being one."""
+    if format_name == MAPPING:
+        return True
+    return format_name == "auto" and path.is_file() and _MAPPING_MARK.match(_head(path)) is not None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(HEAD_BYTES)
+    except OSError:
+        # Said once it is read in earnest.
+        return b""
+
+
+def _opened(path: Path, watch: Watch) -> io.BufferedReader:
     # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
     source: io.FileIO | io.BytesIO
     if str(path) == "-":

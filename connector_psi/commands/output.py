@@ -16,13 +16,11 @@ import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
-    TransferSpeedColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -105,9 +103,9 @@ def progress(quiet: bool) -> Progress:
     return _progress(quiet, TextColumn("{task.completed:.0f}"), TimeElapsedColumn())
 
 
-def bytes_progress(quiet: bool) -> Progress:
-    """As :func:`progress`, for files: how much, how fast, how long yet."""
-    return _progress(quiet, DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+def intake_progress(quiet: bool) -> Progress:
+    """As :func:`progress`, for files and tables; each task has a field ``done``, in words."""
+    return _progress(quiet, TextColumn("{task.fields[done]}"), TimeElapsedColumn(), TimeRemainingColumn())
 
 
 def _progress(quiet: bool, *columns: ProgressColumn) -> Progress:

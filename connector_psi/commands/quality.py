@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from connector_psi import errors
-from connector_psi.commands.output import AsJson, emit, table
+from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, progress, table
 from connector_psi.domain import evaluation
+from connector_psi.domain.clock import SystemClock
+from connector_psi.domain.coverage import Coverage
+from connector_psi.pki import Role
+from connector_psi.rpc.local import open_local
 
+report_app = typer.Typer(help="Reports over what is stored.", no_args_is_help=True)
+mapping_app = typer.Typer(help="Own databases: how their tables become records.", no_args_is_help=True)
 identifiers_app = typer.Typer(help="Quality of exact identifier matching.", no_args_is_help=True)
 
 
@@ -48,3 +55,77 @@ def identifiers_evaluate(
         as_json,
         lambda: table("Identifiers", ["type", "variation", "rows", "matched", "share", "false matches"], rows),
     )
+
+
+@report_app.command("quality")
+def report_quality(directory: NodeDir, as_json: AsJson = False) -> None:
+    """Show what the stored records can be matched by: coverage of each identifier type, by category of records."""
+    with open_local(directory, Role.SYSTEM) as client:
+        found = client.quality()
+    total = Coverage()
+    for part in found.values():
+        total.add_json(part.as_json())
+    value = {"total": total.as_json(), "categories": {name: part.as_json() for name, part in found.items()}}
+    emit(value, as_json, lambda: show_coverage({**found, "all": total}))
+
+
+def show_coverage(found: Mapping[str, Coverage]) -> None:
+    """Print coverage as two tables: what records can be matched by at all, and each identifier type."""
+    table(
+        "Records, and what they can be matched by",
+        ["about", "records", "matchable", "need a second", "name alone", "nothing", "incomplete", "hidden"],
+        [
+            (
+                name,
+                c.counts["records"],
+                _share(c.counts["matchable"], c),
+                _share(c.counts["weak_only"], c),
+                _share(c.counts["names_only"], c),
+                _share(c.counts["nothing"], c),
+                c.counts["incomplete"],
+                c.counts["hidden"],
+            )
+            for name, c in found.items()
+        ],
+    )
+    table(
+        "Identifiers",
+        ["about", "type", "records", "identifiers", "of these in free text"],
+        [
+            (name, kind, _share(count, c), c.values[kind], c.free_text[kind])
+            for name, c in found.items()
+            for kind, count in sorted(c.with_type.items())
+        ],
+    )
+
+
+def _share(count: int, of: Coverage) -> str:
+    whole = of.counts["records"]
+    return f"{count} ({count / whole:.0%})" if whole else "0"
+
+
+@mapping_app.command("check")
+def mapping_check(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A mapping.toml.", show_default=False)],
+    rows: Annotated[
+        int, typer.Option(min=0, max=1_000, help="First records to show, with their values; 0 shows none.")
+    ] = 10,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Read no more than so many rows.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a database as a mapping says and take nothing in: first rows mapped, rejects with reasons, coverage."""
+    from connector_psi.node.mapping_check import check  # noqa: PLC0415 - only this command needs it
+
+    with progress(as_json) as bar:
+        task = bar.add_task("rows", total=None)
+        found = check(
+            path, now=SystemClock().now(), rows=rows, limit=limit, advance=lambda n: bar.update(task, advance=n)
+        )
+
+    def text() -> None:
+        for title, columns, lines in found.tables():
+            table(title, columns, lines)
+
+    emit(found.as_json(), as_json, text)
+    if found.rejects or found.unusable:
+        raise typer.Exit(REJECTED_SOME)

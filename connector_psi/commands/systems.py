@@ -13,7 +13,7 @@ from connector_psi.domain.purposes import CATEGORIES
 from connector_psi.domain.systems import SYSTEMS, System
 
 systems_app = typer.Typer(
-    help="The systems of customs and home affairs: what the node takes from each, in which formats, and what it refuses.",
+    help="The systems of customs and home affairs: what the node takes from each, and which it refuses.",
     no_args_is_help=True,
 )
 

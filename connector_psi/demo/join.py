@@ -14,6 +14,7 @@ from pathlib import Path
 
 from connector_psi.adapters import formats
 from connector_psi.demo.plan import Pair
+from connector_psi.domain.identifiers import implied
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Issue, Record
 from connector_psi.policy import Agreement
 
@@ -40,8 +41,14 @@ def read_samples(paths: Iterable[Path]) -> Reading:
 
 
 def tokens_of(agreement: Agreement, records: Iterable[Record]) -> set[tuple[IdentifierType, str]]:
-    """Return the different identifiers of some records that an agreement covers."""
-    return {(i.type, i.value) for record in records for i in record.identifiers if i.type in agreement.identifier_types}
+    """Return the different identifiers of some records that an agreement covers, with those that they imply."""
+    return {
+        (kind, value)
+        for record in records
+        for i in record.identifiers
+        for kind, value in ((i.type, i.value), *implied(i.type, i.value))
+        if kind in agreement.identifier_types
+    }
 
 
 def eligible(agreement: Agreement, records: Iterable[Record], now: datetime) -> list[Record]:

@@ -8,17 +8,21 @@ batch, one ALTER entry for what was amended, and one for what left: withdrawn, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from connector_psi.audit.entries import Event
-from connector_psi.domain.identifiers import normalise
-from connector_psi.domain.records import Identifier, Record, SourceSystem, Supersession
+from connector_psi.domain.identifiers import implied, normalise
+from connector_psi.domain.purposes import CATEGORIES
+from connector_psi.domain.records import Identifier, IdentifierType, Record, SourceSystem, Supersession
+from connector_psi.domain.systems import system_of
 from connector_psi.errors import NormalisationError
 from connector_psi.node.node import Node
+from connector_psi.storage import positions
 from connector_psi.storage import records as store
 from connector_psi.storage.store import Tx
 
 MAX_IDENTIFIERS = 20_000
+MAX_REFERENCE = 200
 REJECTED = "rejected"
 
 
@@ -31,6 +35,15 @@ class Result:
     """``place: reason code`` of what was kept out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a source was read, in words of its reader."""
+
+    key: str
+    """Names the source among those of this node."""
+    text: str = field(repr=False)
+
+
 class Registration:
     """Use cases of the agency's systems."""
 
@@ -38,7 +51,11 @@ class Registration:
         self._node = node
 
     def register(
-        self, records: Sequence[Record], actor: str, supersessions: Sequence[Supersession] = ()
+        self,
+        records: Sequence[Record],
+        actor: str,
+        supersessions: Sequence[Supersession] = (),
+        position: Position | None = None,
     ) -> list[Result]:
         """Register records, then what came to an end with them, in one transaction; durable when it returns.
 
@@ -46,6 +63,7 @@ class Registration:
             records: Identifiers may be in any form that their canonical form can be made of.
             actor: URI of the person or system that supplies them; goes into the sealed body.
             supersessions: Of messages whose last record is among these or was registered before.
+            position: How far the caller has read its source; kept in the same transaction.
 
         Returns:
             One result a record, then one a supersession: ``updated`` if records left matching, else ``duplicate``.
@@ -69,7 +87,15 @@ class Registration:
                 if refs:
                     node.append(tx, event, {"operation": event.name.lower(), "records": refs, "actor": actor})
             results += [self._supersede(tx, item, actor) for item in supersessions]
+            if position is not None:
+                positions.keep(node.store, tx, position.key, position.text)
         return results
+
+    def position(self, key: str) -> str | None:
+        """Return how far a source was read, None where nothing is noted."""
+        self._node.check_alive()
+        with self._node.store.read() as tx:
+            return positions.find(self._node.store, tx, key)
 
     def _supersede(self, tx: Tx, item: Supersession, actor: str) -> Result:
         node = self._node
@@ -122,11 +148,16 @@ class Registration:
 
 
 def _canonical(record: Record) -> tuple[Record | None, tuple[str, ...]]:
-    if not record.source_ref or len(record.source_ref) > 200 or len(record.message_digest) != 32:
-        return None, ("source_ref or message_digest: record.malformed",)
+    """The record as it is kept, or None, and what was kept out of it."""
+    if not record.source_ref or len(record.source_ref) > MAX_REFERENCE or len(record.message_ref) > MAX_REFERENCE:
+        return None, ("source_ref or message_ref: record.malformed",)
+    if len(record.message_digest) != 32:
+        return None, ("message_digest: record.malformed",)
+    if record.category not in CATEGORIES or not record.category.startswith(system_of(record.source).category_prefix):
+        return None, ("category: record.category",)
     if len(record.identifiers) > MAX_IDENTIFIERS:
         return None, ("identifiers: record.too_many",)
-    kept: dict[tuple[str, str], Identifier] = {}
+    kept: dict[tuple[IdentifierType, str], Identifier] = {}
     problems: list[str] = []
     for position, identifier in enumerate(record.identifiers):
         try:
@@ -135,5 +166,8 @@ def _canonical(record: Record) -> tuple[Record | None, tuple[str, ...]]:
             problems.append(f"identifiers[{position}]: {error.reason}")
             continue
         # The same identifier from two places of one record is one token; the first place is kept.
-        kept.setdefault((identifier.type.value, value), replace(identifier, value=value))
+        kept.setdefault((identifier.type, value), replace(identifier, value=value))
+    for identifier in [*kept.values()]:
+        for key in implied(identifier.type, identifier.value):
+            kept.setdefault(key, replace(identifier, type=key[0], value=key[1]))
     return replace(record, identifiers=tuple(kept.values())), tuple(problems)

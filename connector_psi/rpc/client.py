@@ -16,6 +16,7 @@ from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment b
 import grpc
 
 from connector_psi import errors, pki
+from connector_psi.domain.coverage import Coverage
 from connector_psi.domain.records import Record, Supersession
 from connector_psi.node import ports
 from connector_psi.rpc import convert
@@ -209,8 +210,18 @@ class LocalClient:
 
     # Records
 
-    def register(self, records: Sequence[Record], supersessions: Sequence[Supersession] = ()) -> list[Result]:
-        """Register records, and what came to an end with them, in one transaction.
+    def register(
+        self,
+        records: Sequence[Record],
+        supersessions: Sequence[Supersession] = (),
+        position: tuple[str, str] | None = None,
+    ) -> list[Result]:
+        """Register records, what came to an end with them, and how far a source was read, in one transaction.
+
+        Args:
+            records: At most 1,000.
+            supersessions: At most 1,000.
+            position: Key of the source, and the position in words of its reader.
 
         Returns:
             One result a record, then one a supersession.
@@ -220,9 +231,14 @@ class LocalClient:
         request = registry_pb2.RegisterRequest(
             records=[convert.record_message(record) for record in records],
             supersessions=[convert.supersession_message(item) for item in supersessions],
+            position=None if position is None else registry_pb2.Position(key=position[0], text=position[1]),
         )
         answer = self.call(self.registry.Register, request)
         return [Result(convert.OUTCOME_NAMES[r.outcome], tuple(r.problems)) for r in answer.results]
+
+    def position(self, key: str) -> str | None:
+        """Return how far a source was read, None where nothing is noted."""
+        return self.call(self.node.GetPosition, registry_pb2.GetPositionRequest(key=key)).text or None
 
     def withdraw(self, source: str, source_ref: str, reason: str) -> bool:
         """Take a record out of matching."""
@@ -294,6 +310,18 @@ class LocalClient:
         """Return the state of the node."""
         value: dict[str, Any] = json.loads(self.call(self.node.GetStatus, registry_pb2.GetStatusRequest()).json)
         return value
+
+    def quality(self) -> dict[str, Coverage]:
+        """Return what the stored records can be matched by, by category."""
+        found: dict[str, Coverage] = {}
+        request = registry_pb2.ReportQualityRequest()
+        while True:
+            answer = self.call(self.node.ReportQuality, request)
+            for category, counts in json.loads(answer.json).items():
+                found.setdefault(category, Coverage()).add_json(counts)
+            if not answer.next:
+                return dict(sorted(found.items()))
+            request = registry_pb2.ReportQualityRequest(after=answer.next)
 
     def publish(self, agreement: str = "", progress: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
         """Publish now, and return what was published; ``progress`` gets the number of tokens encoded so far."""

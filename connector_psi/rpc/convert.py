@@ -31,7 +31,7 @@ from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, typ
 if TYPE_CHECKING:
     # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
     from connector_psi.node.casework import CaseView
-    from connector_psi.node.registration import Result
+    from connector_psi.node.registration import Position, Result
     from connector_psi.protocol.owner import Query
     from connector_psi.storage.queried import MatchRow
 
@@ -39,6 +39,8 @@ SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching
 _FILE_NAMES = {number: name for name, number in SET_FILES.items()}
 CASE_SIZES = (4_096, 16_384, 65_536)
 """Lengths of an OpenCase message; the longest holds every case that an owner takes."""
+MAX_POSITION_KEY = 200
+MAX_POSITION_TEXT = 2_000
 _MAX_VERSION = 2**62
 _MAX_MS = 253_402_300_799_000  # the last millisecond that a datetime can hold
 _OUTCOMES = {
@@ -231,6 +233,22 @@ def parse_supersession(message: registry_pb2.Supersession) -> Supersession:
         reason=message.reason,
         same_as=message.same_as,
     )
+
+
+def parse_position(request: registry_pb2.RegisterRequest) -> Position | None:
+    """Return how far the caller has read its source, None where it does not say.
+
+    Raises:
+        FormatError: No key, or one or a text that is too long.
+    """
+    from connector_psi.node.registration import Position  # noqa: PLC0415 - for the node's side alone
+
+    if not request.HasField("position"):
+        return None
+    key, text = request.position.key, request.position.text
+    if not 0 < len(key) <= MAX_POSITION_KEY or len(text) > MAX_POSITION_TEXT:
+        raise FormatError("position: malformed")
+    return Position(key, text)
 
 
 def _version(number: int) -> int:

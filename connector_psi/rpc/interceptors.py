@@ -111,6 +111,8 @@ LOCAL_ACCESS: Mapping[str, Access] = {
     f"{_V1}NodeService/ListPeers": _PEOPLE,
     f"{_V1}NodeService/RevokePeer": frozenset({Role.ADMIN}),
     f"{_V1}NodeService/VerifyLog": _PEOPLE,
+    f"{_V1}NodeService/GetPosition": _FEED,
+    f"{_V1}NodeService/ReportQuality": _PEOPLE,
     f"{_V1}AuditService/GetCheckpoint": _PEOPLE,
     f"{_V1}AuditService/GetInclusionProof": _PEOPLE,
     f"{_V1}AuditService/GetConsistencyProof": _PEOPLE,

@@ -16,7 +16,8 @@ from connector_psi import pki
 from connector_psi.domain.records import Record
 from connector_psi.errors import FormatError, PurposeRefusedError, RefusedError
 from connector_psi.node.peering import PeerView
-from connector_psi.node.registration import REJECTED, Result
+from connector_psi.node.quality import coverage_part
+from connector_psi.node.registration import REJECTED, Position, Result
 from connector_psi.node.service import Service
 from connector_psi.rpc import convert
 from connector_psi.rpc.v1 import (
@@ -189,7 +190,9 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         """Register records, and what came to an end with them, in one transaction."""
         if max(len(request.records), len(request.supersessions)) > MAX_RECORDS:
             raise FormatError(f"records: more than {MAX_RECORDS}")
-        results = self._register(request.records, context, request.supersessions)
+        results = self._register(
+            request.records, context, request.supersessions, position=convert.parse_position(request)
+        )
         return registry_pb2.RegisterResponse(results=results)
 
     def RegisterStream(
@@ -205,6 +208,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         messages: Iterable[registry_pb2.Record],
         context: Context,
         supersessions: Iterable[registry_pb2.Supersession] = (),
+        position: Position | None = None,
     ) -> list[registry_pb2.RegisterResult]:
         parsed: list[Record] = []
         results: list[registry_pb2.RegisterResult | None] = []
@@ -216,7 +220,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
                 # One bad record does not keep the others out.
                 results.append(convert.result_message(Result(REJECTED, (str(error),))))
         ended = [convert.parse_supersession(message) for message in supersessions]
-        done = iter(self._service.registration.register(parsed, _person(context).uri, ended))
+        done = iter(self._service.registration.register(parsed, _person(context).uri, ended, position))
         return [
             *(result or convert.result_message(next(done)) for result in results),
             *map(convert.result_message, done),
@@ -321,6 +325,20 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
     def GetStatus(self, request: registry_pb2.GetStatusRequest, context: Context) -> registry_pb2.GetStatusResponse:
         """The state of the node."""
         return registry_pb2.GetStatusResponse(json=convert.json_text(self._service.status()))
+
+    def GetPosition(
+        self, request: registry_pb2.GetPositionRequest, context: Context
+    ) -> registry_pb2.GetPositionResponse:
+        """How far a source was read."""
+        return registry_pb2.GetPositionResponse(text=self._service.registration.position(request.key) or "")
+
+    def ReportQuality(
+        self, request: registry_pb2.ReportQualityRequest, context: Context
+    ) -> registry_pb2.ReportQualityResponse:
+        """What the stored records can be matched by, in parts."""
+        found, following = coverage_part(self._service.node, request.after)
+        value = {category: coverage.as_json() for category, coverage in found.items()}
+        return registry_pb2.ReportQualityResponse(json=convert.json_text(value), next=following)
 
     def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
         """Publish new sets now."""

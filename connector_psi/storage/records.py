@@ -322,17 +322,26 @@ def eligible(
     store: Store, tx: Tx, categories: Sequence[str], now_ms: int, chunk: int = 2000
 ) -> Iterator[list[StoredRecord]]:
     """Yield, in chunks, the live records of some categories that may be published (hidden ones never are)."""
-    last = 0
+    which = sa.and_(
+        records.c.hidden.is_(False),
+        records.c.category.in_(categories),
+        sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
+    )
+    return _live_in_chunks(store, tx, which, 0, chunk)
+
+
+def live_by_id(store: Store, tx: Tx, after_id: int, chunk: int = 2000) -> Iterator[list[StoredRecord]]:
+    """Yield, in chunks, all live records behind one, in the order they were registered."""
+    return _live_in_chunks(store, tx, sa.true(), after_id, chunk)
+
+
+def _live_in_chunks(
+    store: Store, tx: Tx, which: sa.ColumnElement[bool], last: int, chunk: int
+) -> Iterator[list[StoredRecord]]:
     while True:
         rows = tx.execute(
             sa.select(records.c.id, records.c.change_seq, records.c.sealed)
-            .where(
-                records.c.id > last,
-                records.c.state == _LIVE,
-                records.c.hidden.is_(False),
-                records.c.category.in_(categories),
-                sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
-            )
+            .where(records.c.id > last, records.c.state == _LIVE, which)
             .order_by(records.c.id)
             .limit(chunk)
         ).all()

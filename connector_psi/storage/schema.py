@@ -87,6 +87,14 @@ message_names = Table(
     Index("message_names_kept", "kept_under"),
 )
 
+# How far a source was read, in words of its reader.
+positions = Table(
+    "positions",
+    metadata,
+    Column("key_index", LargeBinary, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
 # Owner: one row an epoch of an agreement.
 epochs = Table(
     "epochs",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from connector_psi.adapters import eis, ics2, sis
+from connector_psi.adapters import eis
 from connector_psi.policy import (
-    CATEGORIES,
     ProfileRole,
     Severity,
     check_pack,
@@ -58,12 +57,6 @@ def test_both_sides_of_a_pair_compute_the_same_policy_hashes(pair: tuple[str, st
         sides.append({agreement.code: policy_hash(agreement) for agreement in fitting})
     assert sides[0] == sides[1]
     assert sorted(sides[0]) == EXPECTED[pair]
-
-
-def test_every_category_that_an_adapter_can_yield_is_in_the_vocabulary() -> None:
-    yielded = {f"eis.{entity}" for entity in eis.ENTITY_TYPES} | {ics2.CATEGORY, "sis.36"}
-    yielded |= {f"sis.38.{kind.category}" for kind in sis.OBJECT_TYPES.values()}
-    assert yielded == set(CATEGORIES)
 
 
 def test_every_matchable_entity_of_europol_is_covered() -> None:

@@ -665,6 +665,11 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.FromString,
                 _registered_method=True)
+        self.GetPosition = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/GetPosition',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionResponse.FromString,
+                _registered_method=True)
         self.ReportQuality = channel.unary_unary(
                 '/connector_psi.rpc.v1.NodeService/ReportQuality',
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.SerializeToString,
@@ -721,6 +726,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPosition(self, request, context):
+        """How far a source was read, as a Register told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportQuality(self, request, context):
         """What the stored records can be matched by: counts alone.
         """
@@ -765,6 +777,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.VerifyLog,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.SerializeToString,
+            ),
+            'GetPosition': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPosition,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionResponse.SerializeToString,
             ),
             'ReportQuality': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportQuality,
@@ -962,6 +979,33 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/VerifyLog',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.VerifyLogResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPosition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/GetPosition',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetPositionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -191,6 +191,8 @@ class NodeServiceStub:
     RevokePeer: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RevokePeerRequest, _registry_pb2.RevokePeerResponse]
     VerifyLog: _grpc.UnaryUnaryMultiCallable[_registry_pb2.VerifyLogRequest, _registry_pb2.VerifyLogResponse]
     """Rehash the whole log and compare it with all that is stored about it."""
+    GetPosition: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetPositionRequest, _registry_pb2.GetPositionResponse]
+    """How far a source was read, as a Register told."""
     ReportQuality: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]
     """What the stored records can be matched by: counts alone."""
 
@@ -209,6 +211,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     RevokePeer: _aio.UnaryUnaryMultiCallable[_registry_pb2.RevokePeerRequest, _registry_pb2.RevokePeerResponse]  # type: ignore[assignment]
     VerifyLog: _aio.UnaryUnaryMultiCallable[_registry_pb2.VerifyLogRequest, _registry_pb2.VerifyLogResponse]  # type: ignore[assignment]
     """Rehash the whole log and compare it with all that is stored about it."""
+    GetPosition: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetPositionRequest, _registry_pb2.GetPositionResponse]  # type: ignore[assignment]
+    """How far a source was read, as a Register told."""
     ReportQuality: _aio.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]  # type: ignore[assignment]
     """What the stored records can be matched by: counts alone."""
 
@@ -266,6 +270,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.VerifyLogResponse, _abc.Awaitable[_registry_pb2.VerifyLogResponse]]:
         """Rehash the whole log and compare it with all that is stored about it."""
+
+    @_abc_1.abstractmethod
+    def GetPosition(
+        self,
+        request: _registry_pb2.GetPositionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetPositionResponse, _abc.Awaitable[_registry_pb2.GetPositionResponse]]:
+        """How far a source was read, as a Register told."""
 
     @_abc_1.abstractmethod
     def ReportQuality(
