@@ -164,7 +164,7 @@ def website(value: str) -> str:
 
     Source: RFC 3986, 3.2; RFC 5891.
     """
-    text = DASH.sub("-", HIDDEN.sub("", nfkc("website", value))).strip().lower().replace("\u3002", ".")
+    text = DASH.sub("-", HIDDEN.sub("", nfkc("website", value))).strip().lower()
     scheme = _SCHEME.match(text)
     host = _AFTER_HOST.split(text[scheme.end() :] if scheme else text, maxsplit=1)[0]
     if scheme:

@@ -56,7 +56,7 @@ def test_candidates_in_free_text() -> None:
         "CSQU 30 543 83",
         "MENU 123 456 7",  # check digit
         "\u0421SQU3054383",  # Cyrillic Es: the rest is no owner code
-        "A\u00dfU3054383",  # sharp s is not SS
+        "A\u00dfU3054388",  # sharp s is not SS
         "HLCUSHA20123456789",
         "WVWZZZ1JZ3W386752/1",
         "0VWZZZ1JZ3W386752",  # no region begins with 0

@@ -106,11 +106,13 @@ CANONICAL = [
     (T.WEBSITE, "例え。テスト", {}, "xn--r8jz45g.xn--zckzah"),
     (T.WEBSITE, "http://" + "a2" * 28 + ".onion/x", {}, "a2" * 28 + ".onion"),
     (T.IBAN, "DE89 3704 0044 0532 0130 00", {}, "DE89370400440532013000"),
+    (T.IBAN, "BE41 5390 0754 7035", {}, "BE41539007547035"),  # Belgian check digits would not hold
     (T.IBAN, "IBAN: gb82 west 1234 5698 7654 32", {}, "GB82WEST12345698765432"),
     (T.IBAN, "DE89 37O4 0044 0532 OI30 00", {}, "DE89370400440532013000"),
     (T.PAYMENT_CARD, "4111 1111 1111 1111", {}, "411111*1111"),
     (T.PAYMENT_CARD, "4111-1111-1111-1111", {}, "411111*1111"),
     (T.PAYMENT_CARD, "411111******1111", {}, "411111*1111"),
+    (T.PAYMENT_CARD, "4111 11** **** IIII", {}, "411111*1111"),
     (T.PAYMENT_CARD, "4111 11XX XXXX 1111", {}, "411111*1111"),
     (T.PAYMENT_CARD, "4111 11.. .... 1111", {}, "411111*1111"),
     (T.PAYMENT_CARD, "411111\u20221111", {}, "411111*1111"),
@@ -130,6 +132,8 @@ CANONICAL = [
     (T.FIREARM, "12345", {"make": "Heckler und Koch", "calibre": "9mm Luger"}, "HECKLERKOCH/9X19/12345"),
     (T.FIREARM, "12345", {"make": "Łucznik", "calibre": "7,62\u00d739"}, "LUCZNIK/762X39/12345"),
     (T.FIREARM, "12345", {"make": "Česká zbrojovka", "calibre": "cal. 7.65 mm Browning"}, "CZ/765X17/12345"),
+    (T.FIREARM, "12345", {"make": "Colt", "calibre": "0.45 ACP"}, "COLT/45ACP/12345"),
+    (T.FIREARM, "12345", {"make": "CZ", "calibre": "9 mm mm"}, "CZ/9/12345"),
     (T.FIREARM, "colt/.45 auto/C12345", {}, "COLT/45ACP/C12345"),
     (T.ENGINE, "2003 123456", {"make": "Volvo Penta"}, "VOLVOPENTA/2003123456"),
     (T.ENGINE, "VOLVO PENTA/2003/12", {"make": "MAN"}, "MAN/VOLVOPENTA200312"),  # a number with slashes
@@ -145,6 +149,8 @@ CANONICAL = [
     (T.PLATE_NUMBER, "IO 1234", {}, "101234"),
     (T.PLATE_NUMBER, "GOEYZ2743", {}, "G0YZ2743"),
     (T.POSTAL_ITEM, "RR 47312482 9 GB", {}, "RR473124829GB"),
+    (T.POSTAL_ITEM, "RR100000025GB", {}, "RR100000025GB"),  # eleven is written 5
+    (T.POSTAL_ITEM, "RR100000140GB", {}, "RR100000140GB"),  # ten is written 0
     (T.POSTAL_ITEM, "rr473I24829gb", {}, "RR473124829GB"),
     (T.POSTAL_ITEM, "RR\u200b47312482\u20119GB", {}, "RR473124829GB"),
     (T.RECEPTACLE, "USJFKA DEFRAA A UN 3 0123 001 1 0 0123", {}, "USJFKADEFRAAAUN30123001100123"),
@@ -237,6 +243,7 @@ REFUSED = [
     (T.PAYMENT_CARD, "4111111111**1111", {}, "payment_card.format"),  # more than may be shown
     (T.PAYMENT_CARD, "411111****111111", {}, "payment_card.format"),
     (T.PAYMENT_CARD, "0000000000000000", {}, "payment_card.format"),
+    (T.PAYMENT_CARD, "444444******4444", {}, "payment_card.format"),
     (T.PAYMENT_CARD, "411111111116", {}, "payment_card.format"),
     (T.IMEI, "490154203237517", {}, "imei.check_digit"),
     (T.IMEI, "49015420323751", {}, "imei.length"),
