@@ -63,7 +63,7 @@ def extract_candidates(text: str) -> list[tuple[IdentifierType, str]]:
     Returns:
         Type and canonical value, each pair once, by their first place in the text.
 
-    Cost: linear in the text; 2 microseconds for 80 characters without a candidate, 10 with one.
+    Cost: linear in the text; 4 microseconds for 80 characters without a candidate, 13 with one.
     """
     if text.isascii():
         text = text.upper()
