@@ -131,13 +131,12 @@ _ALL: Final = (
 SYSTEMS: Final[Mapping[str, System]] = MappingProxyType({system.code: system for system in _ALL})
 """By code, in the order of the mission: customs, home affairs, the sea, those that are refused."""
 
-# From: WCO/IATA/ICAO PNRGOV implementation guide, EDIFACT message PNRGOV and XML message IATA_PNRGOVNotifRQ.
-_REFUSED_MARKS: Final = (
-    (
-        "PNR",
-        re.compile(rb"\A\s*UN[AB].{0,2000}UNH\+[^']{1,40}\+PNRGOV:|<(?:\w{1,40}:)?IATA_PNRGOVNotifRQ\b", re.DOTALL),
-    ),
+# From: WCO/IATA/ICAO PNRGOV implementation guide, EDIFACT message PNRGOV and XML message IATA_PNRGOVNotifRQ. A UNA
+# segment may set other separators.
+_REFUSED_INTERCHANGES: Final = (
+    ("PNR", re.compile(rb"(?:\xef\xbb\xbf)?\s*UN[AB]\W.{0,2000}?UNH\W.{1,40}?\WPNRGOV\W", re.DOTALL)),
 )
+_REFUSED_ROOTS: Final = MappingProxyType({"IATA_PNRGOVNotifRQ": "PNR"})
 
 
 def system_of(source: SourceSystem) -> System:
@@ -150,6 +149,13 @@ def system_of_category(category: str) -> System | None:
     return next((each for each in _ALL if each.category_prefix and category.startswith(each.category_prefix)), None)
 
 
-def refused_system(head: bytes) -> System | None:
-    """Recognise data of a system that is refused by the first bytes of a file."""
-    return next((SYSTEMS[code] for code, mark in _REFUSED_MARKS if mark.search(head)), None)
+def refused_system(head: bytes, root: str) -> System | None:
+    """Recognise data of a system that is refused.
+
+    Args:
+        head: The first bytes of a file.
+        root: Qualified name of its root element; empty where it is no XML.
+    """
+    code = _REFUSED_ROOTS.get(root.rpartition("}")[2])
+    code = code or next((code for code, mark in _REFUSED_INTERCHANGES if mark.match(head)), None)
+    return None if code is None else SYSTEMS[code]
