@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from connector_psi import errors
-from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, progress, table
+from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, progress, say, table
 from connector_psi.domain import evaluation
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.coverage import Coverage
@@ -40,21 +40,26 @@ def identifiers_evaluate(
             (directory / "alerts.csv").open(encoding="utf-8", newline="") as a,
             (directory / "declared.csv").open(encoding="utf-8", newline="") as d,
         ):
-            value = evaluation.evaluate_objects(csv.DictReader(a), csv.DictReader(d))
+            found = evaluation.count_objects(csv.DictReader(a), csv.DictReader(d))
     except OSError as error:
         raise errors.ConfigError(f"{directory}: {error.filename}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
         raise errors.ConfigError(f"{directory}: not CSV in UTF-8") from None
     rows = [
-        (kind, variation, c["n"], c["matched"], f"{c['matched'] / c['n']:.3f}" if c["n"] else "", c["false_matches"])
-        for kind, by in value.items()
-        for variation, c in by.items()
+        (kind, variation, c.n, c.matched, f"{c.matched / c.n:.3f}", c.false_matches, c.met, c.false_met)
+        for kind, variations in found.items()
+        for variation, c in variations.items()
     ]
-    emit(
-        value,
-        as_json,
-        lambda: table("Identifiers", ["type", "variation", "rows", "matched", "share", "false matches"], rows),
-    )
+
+    def text() -> None:
+        table(
+            "Identifiers",
+            ["type", "variation", "rows", "matched", "share", "false matches", "weakly", "falsely so"],
+            rows,
+        )
+        say("weakly: the label was found by an identifier that needs a second one, and is no match by itself.")
+
+    emit(evaluation.matches_of(found), as_json, text)
 
 
 @report_app.command("quality")

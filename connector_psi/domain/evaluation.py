@@ -108,14 +108,8 @@ def count_objects(
     return {object_type: dict(sorted(counts[object_type].items())) for object_type in sorted(counts)}
 
 
-def evaluate_objects(
-    alerts: Iterable[Mapping[str, str]],
-    declared: Iterable[Mapping[str, str]],
-    *,
-    complete_check_digit: bool = False,
-) -> dict[str, dict[str, dict[str, int]]]:
+def matches_of(counts: Mapping[str, Mapping[str, Counts]]) -> dict[str, dict[str, dict[str, int]]]:
     """Give the matches of ``count_objects`` as ``{object_type: {variation: {"n", "matched", "false_matches"}}}``."""
-    counts = count_objects(alerts, declared, complete_check_digit=complete_check_digit)
     return {
         object_type: {
             variation: {"n": cell.n, "matched": cell.matched, "false_matches": cell.false_matches}

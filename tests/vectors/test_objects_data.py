@@ -10,10 +10,17 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from connector_psi.domain.evaluation import count_objects, evaluate_objects
+from connector_psi.domain.evaluation import count_objects, matches_of
+
+
+def evaluate_objects(*arguments: Any, **options: Any) -> dict[str, dict[str, dict[str, int]]]:
+    """What ``identifiers evaluate --json`` prints."""
+    return matches_of(count_objects(*arguments, **options))
+
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "identifiers.md"
 # type, variation: n, matched, false matches, met

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from connector_psi.domain.evaluation import Counts, count_objects, evaluate_objects
+from connector_psi.domain.evaluation import Counts, count_objects, matches_of
 from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import FormatError
+
+
+def evaluate_objects(*arguments: Any, **options: Any) -> dict[str, dict[str, dict[str, int]]]:
+    """What ``identifiers evaluate --json`` prints."""
+    return matches_of(count_objects(*arguments, **options))
+
 
 ALERTS = [
     {"alert_id": "C1", "object_type": "container", "number": "CSQU3054383", "extra": ""},
