@@ -18,7 +18,7 @@ import re
 import sqlite3
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -65,7 +65,7 @@ SOURCE_CODES: Final[Mapping[str, str]] = MappingProxyType(
         "csv.field_count": "more or fewer cells than there are columns",
         "file.unreadable": "the file broke off or is damaged; what follows in it is not read",
         "source.failed": "the database broke off, or could not give a row; what follows is not read",
-        "mapping.watermark_in_future": "more than a day after now; the next increment begins as if it were not there",
+        "mapping.watermark_in_future": "over a day after now, here first; the next increment begins as without it",
     }
 )
 """Reason codes of this module, for the documentation and for tests."""
@@ -139,6 +139,7 @@ class Reading:
         ordered = isinstance(source, SqlSource) and not has_watermark(source.query)
         begin = self._seen.begin(source.overlap)
         calendar = self.mapping.calendar
+        warned = False
         for row in part.rows:
             if isinstance(row, Row):
                 cell = row.cells[place]
@@ -147,7 +148,8 @@ class Reading:
                     cell = calendar.order_of(text) if isinstance(text, str) else None
                     if is_before(cell, begin):
                         continue
-                if not self._seen.follow(cell):
+                if not self._seen.follow(cell) and not warned:
+                    warned = True
                     yield Issue(file, row.number, source.watermark, "mapping.watermark_in_future", rejects_record=False)
                 if ordered:
                     # The row itself may not be registered yet; the next run begins at it and not after it.
@@ -162,8 +164,10 @@ class Reading:
 
     def _database(self, source: SqlSource) -> Generator[tuple[_Part, str]]:
         begin = source.watermark_start if self._seen.value is None else self._seen.begin(source.overlap)
-        with _connected(source, self._path.parent, self._environ) as connection:
-            part = _queried(connection, source, begin, file=str(self._path))
+        with (
+            _connected(source, self._path.parent, self._environ) as connection,
+            _queried(connection, source, begin, file=str(self._path)) as part,
+        ):
             self.mapping.check_columns(part.columns, source="the query")
             yield part, str(self._path)
 
@@ -462,11 +466,7 @@ def _connected(source: SqlSource, folder: Path, environ: Mapping[str, str]) -> I
             _keep_infinity(connection)
         yield connection
     finally:
-        try:
-            connection.close()
-        except SQLAlchemyError:
-            # It broke off before; there is nothing to lose.
-            connection.invalidate()
+        _close(connection)
         engine.dispose()
 
 
@@ -536,17 +536,26 @@ def _keep_infinity(connection: Connection) -> None:
         adapters.register_loader(name, lenient(known))
 
 
-def _queried(connection: Connection, source: SqlSource, begin: Mark | None, *, file: str) -> _Part:
+@contextmanager
+def _queried(connection: Connection, source: SqlSource, begin: Mark | None, *, file: str) -> Iterator[_Part]:
     statement = _statement(connection, source, begin)
-    try:
-        result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(statement)
-        if not result.returns_rows:
-            raise ConfigError("[source], query: it gives no rows; write a SELECT")
-        # A database may begin to work only now: what is wrong with the query is said before anything is taken in.
-        first = result.fetchone()
-    except SQLAlchemyError as error:
-        raise _refused(error) from None
-    return _Part(list(result.keys()), _fetched(result, first, file))
+    with ExitStack() as stack:
+        try:
+            result = connection.execution_options(stream_results=True, yield_per=BATCH_ROWS).execute(statement)
+            stack.callback(_close, result)
+            if not result.returns_rows:
+                raise ConfigError("[source], query: it gives no rows; write a SELECT")
+            # A database may begin to work only now: what is wrong with the query is said before anything is taken in.
+            first = result.fetchone()
+        except SQLAlchemyError as error:
+            raise _refused(error) from None
+        yield _Part(list(result.keys()), _fetched(result, first, file))
+
+
+def _close(opened: Connection | sa.CursorResult[Any]) -> None:
+    # Where the database broke off, closing fails too; it was only read, so that nothing is lost.
+    with suppress(SQLAlchemyError):
+        opened.close()
 
 
 def _fetched(result: sa.CursorResult[Any], first: sa.Row[Any] | None, file: str) -> _Rows:
@@ -561,8 +570,6 @@ def _fetched(result: sa.CursorResult[Any], first: sa.Row[Any] | None, file: str)
     except (SQLAlchemyError, ValueError, OSError):
         # Some drivers raise their own where a value has no form in Python.
         yield Issue(file, number + 1, None, "source.failed", rejects_record=True)
-    finally:
-        result.close()
 
 
 _SELECT: Final = re.compile(r"(?is)\A(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(?:select|with|values|table)\b")
