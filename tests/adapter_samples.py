@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from connector_psi.adapters import formats
-from connector_psi.domain.records import Issue, Record
+from connector_psi.domain.lines import Column
+from connector_psi.domain.records import Issue, Record, Supersession
 
 NS = "urn:wco:datamodel:eu:ics2:2"
 ENS_MRN = "25BE000000000SYN01"
@@ -85,6 +87,11 @@ def read(
     return [x for x in found if isinstance(x, Record)], [x for x in found if isinstance(x, Issue)]
 
 
+def supersessions(data: bytes, format_name: str) -> list[Supersession]:
+    found = formats.read(io.BytesIO(data), file="f", format=format_name)
+    return [each for each in found if isinstance(each, Supersession)]
+
+
 def codes(issues: Iterable[Issue]) -> list[str]:
     return [issue.code for issue in issues]
 
@@ -93,5 +100,37 @@ def values(record: Record, kind: str) -> list[str]:
     return [identifier.value for identifier in record.identifiers if identifier.type == kind]
 
 
-def documentation() -> str:
-    return (Path(__file__).parent.parent / "docs" / "formats.md").read_text(encoding="utf-8")
+def as_csv(columns: Mapping[str, Column], *lines: Mapping[str, Any]) -> bytes:
+    """Write lines of an exchange format in its CSV form; what has no column is left out."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(line, column) for column in columns.values()] for line in lines)
+    return out.getvalue().encode()
+
+
+def _cell(line: Any, column: Column) -> str:
+    for at, key in enumerate(column.keys):
+        if key == "*":
+            rest = Column(column.keys[at + 1 :])
+            items = [_cell(each, rest) for each in line or ()]
+            return "|".join(items) if any(items) else ""
+        line = line.get(key) if isinstance(line, Mapping) else None
+    if isinstance(line, bool):
+        return str(line).lower()
+    return "|".join(line) if isinstance(line, list | tuple) else "" if line is None else str(line)
+
+
+def documentation(page: str = "") -> str:
+    """Return the general page, or that of a system."""
+    folder = Path(__file__).parent.parent / "docs"
+    return (folder / "formats" / f"{page}.md" if page else folder / "formats.md").read_text(encoding="utf-8")
+
+
+def documented_examples(page: str) -> dict[str, bytes]:
+    """Return what stands in the examples of a page, by form."""
+    text = documentation(page)
+    return {
+        form: text.split(f"```{language}\n")[1].split("```")[0].encode()
+        for language, form in (("json", "jsonl"), ("text", "csv"))
+    }

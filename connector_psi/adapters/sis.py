@@ -1,303 +1,371 @@
-"""Reads object alerts of SIS from the project's own exchange format, as JSON Lines or CSV: one alert per line.
+"""Reads alerts of SIS from the project's own exchange format, as JSON Lines or CSV: one alert per line.
 
-No interface document of SIS is public, so the format is ours; it follows the Regulation. ``docs/formats.md``
+No interface document of SIS is public, so the format is ours; it follows the Regulations. ``docs/formats/sis.md``
 documents it for those who write it.
 
-Decides: which alerts are taken in (objects, Articles 36 and 38), what each must say, and that an alert with no usable
-identifier is no record.
-Leaves to others: how a file falls into lines (``lines``), canonical forms (``domain.identifiers``), what may be
-disclosed of an alert (``policy``).
+Decides: which alerts are taken in (``ARTICLES``: on persons, and on objects), what each must say, which objects,
+actions and flags an article has, and the class of person that each article is about.
+Leaves to others: what a line goes through (``domain.exchange``), what identifies a person or an object
+(``domain.things``), canonical forms (``domain.identifiers``), what may be disclosed of an alert (``policy``).
 
-Not handled here: alerts on persons (Articles 26, 32, 34, 36 and 40), and object types whose numbers the domain has
-no identifier type for yet (engines, firearms, banknotes ...). Each is refused with a code of its own.
+Not handled here: alerts that hold biometric data alone (Article 40), because nothing of it is ever read; alerts on
+return (Regulation (EU) 2018/1860) and information alerts (Article 37a). Each is refused with a code.
 
-Source: Regulation (EU) 2018/1862, Articles 20(3), 36 and 38(2).
+Source: Regulation (EU) 2018/1862, Articles 20(3), 24, 26, 32, 34, 36, 38 and 40; Regulation (EU) 2018/1861, Articles
+20(2), 24 and 25.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, StrictBool, StringConstraints
+from pydantic import StrictBool, StringConstraints
 
-from connector_psi.domain.drafts import Draft, Key, filled
-from connector_psi.domain.intake import Format, Kind
-from connector_psi.domain.lines import (
-    Column,
-    Country,
-    Line,
-    Reference,
-    Text,
-    Time,
-    UnknownKeys,
-    parse,
-    read_csv_rows,
-    read_json_lines,
-    rejecting,
+from connector_psi.domain.drafts import Draft
+from connector_psi.domain.exchange import Dated, Exchange, record_of
+from connector_psi.domain.intake import Item
+from connector_psi.domain.lines import Column, Countries, Country, Line, Reference, Spot, Text, Time, columns_of
+from connector_psi.domain.records import Field, Issue, PartyKind, SourceSystem, version_of
+from connector_psi.domain.things import (
+    DOCUMENT,
+    KINDS,
+    MORE_DOCUMENTS,
+    PERSON_NAMES,
+    REGISTER_NUMBER,
+    Key,
+    Kind,
+    ObjectKeys,
+    PersonKeys,
+    describe,
+    note_all,
+    note_papers,
+    note_person,
+    settled,
+    thing_codes,
 )
-from connector_psi.domain.records import Field, IdentifierType, Issue, Record, SourceSystem
-
-_VIN = Key("vin", IdentifierType.VIN)
-_PLATE = Key("plate", IdentifierType.PLATE, {"country": "plate_country"})
-_IMO = Key("imo", IdentifierType.IMO)
-_CONTAINER = Key("container_number", IdentifierType.CONTAINER)
-_AIRCRAFT = Key("aircraft_registration", IdentifierType.AIRCRAFT)
-_DOCUMENT = Key(
-    "document_number",
-    IdentifierType.IDENTITY_DOCUMENT,
-    {"country": "document_country", "document_type": "document_type"},
-)
-_KEYS = (_VIN, _PLATE, _IMO, _CONTAINER, _AIRCRAFT, _DOCUMENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectType:
-    """One point of Article 38(2)."""
+    """One point of Article 38(2), or a non-cash means of payment."""
 
     category: str
-    """Letter of the point."""
-    in_article_36: bool
-    """Whether Article 36 allows alerts on it too."""
-    keys: tuple[Key, ...] = ()
-    """What identifies it; none where the domain has no identifier type yet."""
+    """Letter of the point; empty for a means of payment."""
+    articles: frozenset[str]
+    """Articles that allow alerts on it."""
+    kind: Kind
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What identifies it."""
+        return self.kind.keys
+
+    @property
+    def in_article_36(self) -> bool:
+        """Whether it may be checked, and not only seized."""
+        return "36" in self.articles
 
 
-# From: Article 38(2)(a)-(r); Article 36(1) for points a, b, c, e, g, h, j, k and l.
-OBJECT_TYPES: Mapping[str, ObjectType] = MappingProxyType(
+_SEIZED = frozenset({"38"})
+_CHECKED = _SEIZED | {"36"}
+_OF_WANTED = _CHECKED | {"26"}
+_OF_ANY = _OF_WANTED | {"32", "34"}
+
+
+def _object_types(table: Mapping[str, tuple[str, frozenset[str]]]) -> Mapping[str, ObjectType]:
+    return MappingProxyType(
+        {name: ObjectType(letter, articles, KINDS[name]) for name, (letter, articles) in table.items()}
+    )
+
+
+# From: Article 38(2)(a)-(r); Article 36(1) for points a, b, c, e, g, h, j, k, l and non-cash means of payment;
+# Article 26(5) without l; Articles 32(8) and 34(2) without j and l.
+OBJECT_TYPES: Final = _object_types(
     {
-        "vehicle": ObjectType("a", in_article_36=True, keys=(_VIN, _PLATE)),
-        "trailer": ObjectType("b", in_article_36=True, keys=(_VIN, _PLATE)),
-        "caravan": ObjectType("c", in_article_36=True, keys=(_VIN, _PLATE)),
-        "industrial_equipment": ObjectType("d", in_article_36=False),
-        "boat": ObjectType("e", in_article_36=True, keys=(_IMO,)),
-        "boat_engine": ObjectType("f", in_article_36=False),
-        "container": ObjectType("g", in_article_36=True, keys=(_CONTAINER,)),
-        "aircraft": ObjectType("h", in_article_36=True, keys=(_AIRCRAFT,)),
-        "aircraft_engine": ObjectType("i", in_article_36=False),
-        "firearm": ObjectType("j", in_article_36=True),
-        "blank_document": ObjectType("k", in_article_36=True, keys=(_DOCUMENT,)),
-        "issued_document": ObjectType("l", in_article_36=True, keys=(_DOCUMENT,)),
-        "vehicle_registration": ObjectType("m", in_article_36=False, keys=(_PLATE, _DOCUMENT)),
-        "banknote": ObjectType("n", in_article_36=False),
-        "it_item": ObjectType("o", in_article_36=False),
-        "vehicle_component": ObjectType("p", in_article_36=False),
-        "equipment_component": ObjectType("q", in_article_36=False),
-        "high_value_object": ObjectType("r", in_article_36=False),
+        "vehicle": ("a", _OF_ANY),
+        "trailer": ("b", _OF_ANY),
+        "caravan": ("c", _OF_ANY),
+        "industrial_equipment": ("d", _SEIZED),
+        "boat": ("e", _OF_ANY),
+        "boat_engine": ("f", _SEIZED),
+        "container": ("g", _OF_ANY),
+        "aircraft": ("h", _OF_ANY),
+        "aircraft_engine": ("i", _SEIZED),
+        "firearm": ("j", _OF_WANTED),
+        "blank_document": ("k", _OF_ANY),
+        "issued_document": ("l", _CHECKED),
+        "vehicle_registration": ("m", _SEIZED),
+        "banknote": ("n", _SEIZED),
+        "it_item": ("o", _SEIZED),
+        "vehicle_component": ("p", _SEIZED),
+        "equipment_component": ("q", _SEIZED),
+        "high_value_object": ("r", _SEIZED),
+        "payment_card": ("", frozenset({"36"})),
+        "bank_account": ("", frozenset({"36"})),
     }
 )
-_FOREIGN = {name: frozenset(key.name for key in _KEYS if key not in kind.keys) for name, kind in OBJECT_TYPES.items()}
+_PERSON = Kind((DOCUMENT, MORE_DOCUMENTS, REGISTER_NUMBER), PERSON_NAMES | {"document_issued"}, PartyKind.PERSON)
+# Regulation 2018/1861, Article 20(2), has no number in a national register.
+_THIRD_COUNTRY_NATIONAL = Kind((DOCUMENT, MORE_DOCUMENTS), _PERSON.describing, PartyKind.PERSON)
 
-PERSON_ARTICLES = frozenset({"26", "32", "34", "40"})
-ACTIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+
+class Article(NamedTuple):
+    """What alerts under an article are."""
+
+    actions: frozenset[str]
+    flags: bool = False
+    """Whether a Member State may require that the action is not taken in its territory."""
+    linked: bool = False
+    """Whether an alert on an object needs a link to one on a person."""
+    person: Kind | None = None
+    """What identifies a person; None if alerts are on objects alone."""
+    subject_class: str = ""
+    cases: Mapping[str, str] = MappingProxyType({})
+    """Letter of the person's case -> class of data subject, where the article has several."""
+
+
+_WHEREABOUTS = "communicate_whereabouts"
+# From: Articles 24(1) and 25 (flags), 26(1) and 30, 32(1) and 33, 34(1) and 35, 36(1), 38(1); 2018/1861 Article 24(1).
+ARTICLES: Final[Mapping[str, Article]] = MappingProxyType(
     {
-        "38": frozenset({"seizure", "evidence"}),
-        "36": frozenset({"discreet_check", "inquiry_check", "specific_check"}),
+        "26": Article(
+            frozenset({"arrest_surrender", "arrest_extradition", _WHEREABOUTS}),
+            flags=True,
+            linked=True,
+            person=_PERSON,
+            subject_class="wanted_for_arrest",
+        ),
+        "32": Article(
+            frozenset({"place_under_protection", "prevent_from_travelling", _WHEREABOUTS}),
+            flags=True,
+            linked=True,
+            person=_PERSON,
+            subject_class="missing_or_vulnerable",
+            cases=MappingProxyType(
+                {
+                    "a": "missing_to_be_protected",
+                    "b": "missing",
+                    "c": "child_at_risk_of_abduction",
+                    "d": "child_at_risk",
+                    "e": "vulnerable_adult",
+                }
+            ),
+        ),
+        "34": Article(
+            frozenset({_WHEREABOUTS}),
+            linked=True,
+            person=_PERSON,
+            subject_class="sought_for_judicial_procedure",
+            cases=MappingProxyType(
+                {"a": "witness", "b": "summoned", "c": "to_be_served", "d": "to_serve_penalty"},
+            ),
+        ),
+        "36": Article(
+            frozenset({"discreet_check", "inquiry_check", "specific_check"}),
+            flags=True,
+            person=_PERSON,
+            subject_class="to_be_checked",
+        ),
+        "38": Article(frozenset({"seizure", "evidence"})),
+        "24": Article(frozenset({"refuse_entry"}), person=_THIRD_COUNTRY_NATIONAL, subject_class="refused_entry"),
+        "25": Article(
+            frozenset({"refuse_entry"}), person=_THIRD_COUNTRY_NATIONAL, subject_class="under_restrictive_measure"
+        ),
     }
 )
-"""Action to be taken, by article."""
+"""By number; 24 and 25 of Regulation (EU) 2018/1861, the others of 2018/1862."""
 
-CODES: Mapping[str, str] = MappingProxyType(
+_ON_PERSONS_ALONE = frozenset({"24", "25"})
+
+CODES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "sis.article_not_supported": "no article of Regulation 2018/1862 under which objects are entered",
-        "sis.person_alert_not_supported_yet": "an alert on a person (Article 26, 32, 34, 40, or 36 without object)",
+        **thing_codes("sis", descriptive=False),
+        "sis.article_not_supported": "no article under which alerts are taken in",
+        "sis.biometric_only": "Article 40, an unknown wanted person: the alert holds fingerprints or palm prints alone",
+        "sis.subject_mismatch": "a person and an object in one alert, or one that the article has no alerts on",
         "sis.category_mismatch": "the letter is not the one of this type of object, or the article names another",
-        "sis.category_not_allowed": "Article 36 does not allow alerts on this type of object",
-        "sis.object_type_not_supported_yet": "the domain has no identifier type for such objects yet",
+        "sis.category_not_allowed": "the article does not allow alerts on this type of object",
         "sis.action_mismatch": "the action is not one of this article",
-        "sis.identifier_not_of_type": "an identifier that such an object does not have; ignored",
-        "sis.no_identifier": "the alert holds no identifier of such an object",
+        "sis.case_mismatch": "the letter is not one of this article; ignored",
+        "sis.flag_not_allowed": "the article has no flags; ignored",
+        "sis.link_missing": "an alert on an object to locate a person is linked to no other",
     }
 )
 """Reason codes of this format, beside those of ``lines`` and of the identifiers."""
 
-_ARTICLE = re.compile(r"(3[68])(?:\(2\)\(([a-r])\))?")
+_ARTICLE = re.compile(r"([0-9]{2})(?:(?<=38)\(2\)\(([a-r])\))?")
 
 ObjectTypeName = Literal[
     "vehicle", "trailer", "caravan", "industrial_equipment", "boat", "boat_engine", "container", "aircraft",
     "aircraft_engine", "firearm", "blank_document", "issued_document", "vehicle_registration", "banknote", "it_item",
-    "vehicle_component", "equipment_component", "high_value_object",
+    "vehicle_component", "equipment_component", "high_value_object", "payment_card", "bank_account",
 ]  # fmt: skip
-Action = Literal["seizure", "evidence", "discreet_check", "inquiry_check", "specific_check"]
+Action = Literal[
+    "arrest_surrender", "arrest_extradition", "place_under_protection", "prevent_from_travelling",
+    "communicate_whereabouts", "discreet_check", "inquiry_check", "specific_check", "seizure", "evidence",
+    "refuse_entry",
+]  # fmt: skip
 # From: Article 20(3)(j).
 Warning_ = Literal["armed", "violent", "absconded", "suicide_risk", "public_health", "terrorism"]
 
 
-class SisObject(BaseModel):
+class SisObject(ObjectKeys):
     """The object that is sought: its type and what identifies it."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
-
     type: ObjectTypeName
-    vin: Text | None = None
-    plate: Text | None = None
-    plate_country: Country | None = None
-    imo: Text | None = None
-    container_number: Text | None = None
-    aircraft_registration: Text | None = None
-    document_number: Text | None = None
-    document_type: Text | None = None
-    document_country: Country | None = None
 
 
-class SisAlert(BaseModel):
+class SisAlert(Dated):
     """One line of the exchange format; ``model_dump_json(exclude_none=True)`` writes it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     schengen_id: Reference
     issuing_state: Country
-    article: Annotated[str, StringConstraints(pattern=r"^3[68](\(2\)\([a-r]\))?$")]
-    category: Annotated[str, StringConstraints(pattern=r"^[a-r]$")]
-    object: SisObject
+    article: str
+    category: Annotated[str, StringConstraints(pattern=r"^[a-r]$")] | None = None
+    object: SisObject | None = None
+    person: PersonKeys | None = None
     action: Action
     sirene_contact: Text
+    authority: Text | None = None
+    decision_reference: Text | None = None
     reason: Text | None = None
     offence: Text | None = None
+    case: Annotated[str, StringConstraints(pattern=r"^[a-e]$")] | None = None
+    case_type: Text | None = None
     warnings: tuple[Warning_, ...] = ()
-    valid_until: Time | None = None
+    flags: Countries = ()
+    links: tuple[Reference, ...] = ()
     hidden: StrictBool = False
+    updated_at: Time | None = None
 
 
-COLUMNS: Mapping[str, Column] = MappingProxyType(
+_OF_OBJECTS = columns_of(SisObject, "object", names={"type": "object_type"}, optional=True)
+COLUMNS: Final[Mapping[str, Column]] = MappingProxyType(
     {
-        "schengen_id": Column(("schengen_id",), required=True),
-        "issuing_state": Column(("issuing_state",), required=True),
-        "article": Column(("article",), required=True),
-        "category": Column(("category",), required=True),
-        "object_type": Column(("object", "type"), required=True),
-        "action": Column(("action",), required=True),
-        "sirene_contact": Column(("sirene_contact",), required=True),
-        **{name: Column(("object", name)) for name in SisObject.model_fields if name != "type"},
-        "reason": Column(("reason",)),
-        "offence": Column(("offence",)),
-        "warnings": Column(("warnings",), is_list=True),
-        "valid_until": Column(("valid_until",)),
-        "hidden": Column(("hidden",), is_bool=True),
+        **columns_of(SisAlert),
+        **_OF_OBJECTS,
+        **columns_of(
+            PersonKeys, "person", names={key: f"person_{key}" for key in PersonKeys.model_fields if key in _OF_OBJECTS}
+        ),
     }
 )
 """Columns of the CSV form and the keys that they stand for."""
 
 
-def read_jsonl(stream: BinaryIO, *, file: str) -> Iterator[Record | Issue]:
-    """Read alerts from JSON Lines.
-
-    Nothing in the input raises; a line that cannot be used costs itself alone.
-
-    Args:
-        stream: Buffered and binary, at its first byte.
-        file: Display name, for issues.
-
-    Returns:
-        Each record after its own issues, in source order.
-    """
-    return _read(read_json_lines(stream, file=file), file)
-
-
-def read_csv(stream: BinaryIO, *, file: str) -> Iterator[Record | Issue]:
-    """Read alerts from CSV; as :func:`read_jsonl`."""
-    return _read(read_csv_rows(stream, file=file, columns=COLUMNS), file)
-
-
-def _read(lines: Iterable[Line | Issue], file: str) -> Iterator[Record | Issue]:
-    unknown = UnknownKeys(SisAlert, file=file)
-    for line in lines:
-        if isinstance(line, Issue):
-            yield line
-            continue
-        yield from unknown.in_line(line)
-        if (refusal := _article_refusal(line)) is not None:
-            yield Issue(file, line.number, line.place("article"), refusal, rejects_record=True)
-            continue
-        alert, issues = parse(SisAlert, line, file=file)
-        yield from issues
-        if alert is not None:
-            yield from _alert(alert, line, file)
-
-
-def _article_refusal(line: Line) -> str | None:
-    """Say why an alert of this article is not taken in, before anything else is asked of the line."""
+def _refusal(line: Line) -> tuple[str, str] | None:
+    """Say why no alert of this article is taken in, before anything else is asked of the line."""
     article = line.document.get("article")
     if not isinstance(article, str):
         return None
-    if article in PERSON_ARTICLES:
-        return "sis.person_alert_not_supported_yet"
-    if _ARTICLE.fullmatch(article) is None:
-        return "sis.article_not_supported"
-    if article == "36" and "object" not in line.document:
-        return "sis.person_alert_not_supported_yet"
+    if article == "40":
+        return "article", "sis.biometric_only"
+    found = _ARTICLE.fullmatch(article)
+    return None if found and found[1] in ARTICLES else ("article", "sis.article_not_supported")
+
+
+def _mismatch(alert: SisAlert, article: Article) -> tuple[tuple[str, ...], str] | None:
+    """Return place and code of what does not fit together."""
+    if alert.person is None and alert.object is None:
+        return ("object" if article.person is None else "person",), "field.missing"
+    if alert.person is not None and (alert.object is not None or article.person is None):
+        return ("person",), "sis.subject_mismatch"
+    if alert.object is not None:
+        number, letter = _parts(alert)
+        kind = OBJECT_TYPES[alert.object.type]
+        if number in _ON_PERSONS_ALONE:
+            return ("object",), "sis.subject_mismatch"
+        if {letter, alert.category or ""} - {"", kind.category}:
+            return ("category",), "sis.category_mismatch"
+        if number not in kind.articles:
+            return ("object", "type"), "sis.category_not_allowed"
+    if alert.action not in article.actions:
+        return ("action",), "sis.action_mismatch"
     return None
 
 
-def _mismatch(alert: SisAlert) -> tuple[str, tuple[str, ...]] | None:
-    """Return code and place of what does not fit together."""
-    kind = OBJECT_TYPES[alert.object.type]
+def _parts(alert: SisAlert) -> tuple[str, str]:
+    """Return number of the article and letter of the point; the latter is empty where it is not given."""
     found = _ARTICLE.fullmatch(alert.article)
-    assert found is not None, "the model holds the pattern"
-    article, letter = found[1], found[2]
-    if alert.category != kind.category or letter not in {None, kind.category}:
-        return "sis.category_mismatch", ("category",)
-    if article == "36" and not kind.in_article_36:
-        return "sis.category_not_allowed", ("category",)
-    if alert.action not in ACTIONS[article]:
-        return "sis.action_mismatch", ("action",)
-    if not kind.keys:
-        return "sis.object_type_not_supported_yet", ("object", "type")
-    return None
+    assert found is not None, "it was not refused"
+    return found[1], found[2] or ""
 
 
-def _alert(alert: SisAlert, line: Line, file: str) -> Iterator[Record | Issue]:
-    if (mismatch := _mismatch(alert)) is not None:
-        code, keys = mismatch
+def _records(alert: SisAlert, line: Line, file: str) -> Iterator[Item]:
+    number, _ = _parts(alert)
+    article = ARTICLES[number]
+    if (mismatch := _mismatch(alert, article)) is not None:
+        keys, code = mismatch
         yield Issue(file, line.number, line.place(*keys), code, rejects_record=True)
         return
-    kind = OBJECT_TYPES[alert.object.type]
-    values = alert.object.model_dump(exclude_none=True)
     draft = Draft(file)
-    for name in sorted(values.keys() & _FOREIGN[alert.object.type]):
-        draft.report("sis.identifier_not_of_type", line=line.number, path=line.place("object", name))
-    found = draft.identify_keys(kind.keys, values, place=lambda name: line.place("object", name), line=line.number)
-    if not found:
-        if not draft.issues:
-            draft.report("sis.no_identifier", line=line.number, path=line.place("object"))
-        yield from rejecting(draft.issues)
+    for wrong, key, code in (
+        (alert.flags and not article.flags, "flags", "flag_not_allowed"),
+        (alert.case and (alert.person is None or alert.case not in article.cases), "case", "case_mismatch"),
+        (alert.object and article.linked and not alert.links, "links", "link_missing"),
+    ):
+        if wrong:
+            draft.report(f"sis.{code}", line=line.number, path=line.place(key))
+    if alert.object is not None:
+        category, kind, spot = _of_object(number, alert.object.type), KINDS[alert.object.type], Spot(line, ("object",))
+        labels = describe(draft, kind, alert.object, spot, system="sis")
+        note_all(draft, {Field.OBJECT_TYPE: [alert.object.type], Field.OBJECT_IDENTIFIERS: labels})
+    else:
+        assert alert.person is not None and article.person is not None, "they fit together"  # noqa: PT018 - one fact
+        category, kind, spot = f"sis.person.{number}", article.person, Spot(line, ("person",))
+        labels = describe(draft, kind, alert.person, spot, system="sis")
+        note_person(draft, alert.person)
+        note_papers(draft, alert.person, labels)
+        subject_class = article.cases.get(alert.case or "", article.subject_class)
+        note_all(draft, {Field.OBJECT_TYPE: ["person"], Field.SUBJECT_CLASS: [subject_class]})
+    if not (yield from settled(draft, spot, f"sis.{kind.lacking}")):
         return
-    yield from draft.issues
-    fields = {
-        Field.OBJECT_IDENTIFIERS: tuple(f"{identifier.type} {identifier.value}" for identifier in found),
-        Field.OBJECT_TYPE: (alert.object.type,),
-        Field.ACTION: (alert.action,),
-        Field.SCHENGEN_ID: (alert.schengen_id,),
-        Field.ISSUING_STATE: (alert.issuing_state,),
-        Field.SIRENE_CONTACT: (alert.sirene_contact,),
-        Field.ALERT_REASON: (alert.reason,) if alert.reason else (),
-        Field.OFFENCE: (alert.offence,) if alert.offence else (),
-        Field.WARNINGS: tuple(dict.fromkeys(alert.warnings)),
-    }
-    yield Record(
+    note_all(
+        draft,
+        {
+            Field.ACTION: [alert.action],
+            Field.SCHENGEN_ID: [alert.schengen_id],
+            Field.ISSUING_STATE: [alert.issuing_state],
+            Field.SIRENE_CONTACT: [alert.sirene_contact],
+            Field.PROVIDER: [alert.authority],
+            Field.DECISION_REFERENCE: [alert.decision_reference],
+            Field.ALERT_REASON: [alert.reason, alert.case_type],
+            Field.OFFENCE: [alert.offence],
+            Field.WARNINGS: alert.warnings,
+            Field.FLAGS: alert.flags if article.flags else (),
+            Field.LINKS: alert.links,
+        },
+    )
+    yield record_of(
+        draft,
+        line,
         source=SourceSystem.SIS,
         source_ref=alert.schengen_id,
-        # Article 36 alerts are one category: what is done upon a hit does not depend on the type of object.
-        category="sis.36" if alert.article.startswith("36") else f"sis.38.{kind.category}",
-        identifiers=tuple(found),
-        fields=filled(fields),
-        message_digest=line.digest,
-        hidden=alert.hidden,
+        category=category,
         valid_until=alert.valid_until,
+        hidden=alert.hidden,
+        version=version_of(alert.updated_at),
     )
 
 
-FORMATS = tuple(
-    Format(
-        f"sis-{kind}",
-        SourceSystem.SIS,
-        kind,
-        "SIS object alerts",
-        frozenset({"schengen_id"}),
-        lambda stream, file, _, read=read: read(stream, file=file),
-    )
-    for kind, read in ((Kind.JSONL, read_jsonl), (Kind.CSV, read_csv))
-)
+def _of_object(number: str, object_type: str) -> str:
+    """Name the category of an alert on an object: where it is sought for itself, the point of the list counts."""
+    return f"sis.38.{OBJECT_TYPES[object_type].category}" if number == "38" else f"sis.{number}"
+
+
+FORMATS = Exchange(
+    name="sis",
+    source=SourceSystem.SIS,
+    description="SIS alerts on persons and objects",
+    key="schengen_id",
+    time="updated_at",
+    line=SisAlert,
+    row=SisAlert,
+    columns=COLUMNS,
+    things=frozenset({"object", "person"}),
+    records=_records,
+    refusal=_refusal,
+).formats()

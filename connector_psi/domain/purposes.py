@@ -158,6 +158,33 @@ _SIS_OBJECTS: Final = {
     "q": "parts of industrial equipment",
     "r": "other identifiable objects of high value",
 }
+_ENTITIES: Final = {
+    "person": "persons",
+    "company": "companies and organisations",
+    "vehicle": "vehicles",
+    "trailer": "trailers",
+    "vessel": "vessels",
+    "aircraft": "aircraft",
+    "container": "containers",
+    "consignment": "consignments",
+    "phone": "telephone numbers",
+    "email": "email addresses",
+    "website": "websites",
+    "bank_account": "bank accounts",
+    "payment_card": "payment cards",
+    "document": "identity documents",
+    "firearm": "firearms",
+    "currency": "currency",
+    "item": "identifiable items",
+    "drugs": "drugs",
+    "location": "locations",
+}
+_OF_EIS: Final = (
+    "person company vehicle vessel aircraft container phone email website bank_account payment_card document firearm "
+    "currency drugs location"
+)
+_OF_SIENA: Final = f"{_OF_EIS} trailer consignment item"
+_OF_AFIS: Final = "person company vehicle trailer vessel aircraft container consignment document item currency"
 CATEGORIES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "ics2.ens": "consignments declared before entry",
@@ -180,28 +207,28 @@ CATEGORIES: Final[Mapping[str, str]] = MappingProxyType(
         "cise.incident": "maritime incidents",
         "cise.document": "documents known to maritime authorities",
         **{f"sis.38.{point}": f"{words}, sought for seizure or as evidence" for point, words in _SIS_OBJECTS.items()},
+        "sis.26": "objects connected with persons wanted for arrest",
+        "sis.32": "objects connected with missing or vulnerable persons",
+        "sis.34": "objects connected with persons sought for a judicial procedure",
         "sis.36": "objects under discreet, inquiry or specific check",
-        "eis.person": "persons of Annex II.A",
-        "eis.company": "companies and organisations",
-        "eis.vehicle": "vehicles",
-        "eis.vessel": "vessels",
-        "eis.aircraft": "aircraft",
-        "eis.container": "containers",
-        "eis.phone": "telephone numbers",
-        "eis.email": "email addresses",
-        "eis.website": "websites",
-        "eis.bank_account": "bank accounts",
-        "eis.payment_card": "payment cards",
-        "eis.document": "identity documents",
-        "eis.firearm": "firearms",
-        "eis.currency": "currency",
-        "eis.drugs": "drugs",
-        "eis.location": "locations",
+        "sis.person.26": "persons wanted for arrest",
+        "sis.person.32": "missing persons, and persons to be prevented from travelling",
+        "sis.person.34": "persons sought to assist with a judicial procedure",
+        "sis.person.36": "persons under discreet, inquiry or specific check",
+        "sis.person.24": "third-country nationals refused entry and stay",
+        "sis.person.25": "third-country nationals under restrictive measures",
+        **{f"eis.{kind}": _ENTITIES[kind] for kind in _OF_EIS.split()},
+        **{f"siena.{kind}": f"{_ENTITIES[kind]} in police messages" for kind in _OF_SIENA.split()},
+        "crms.risk": "risk information forms",
+        **{f"afis.{kind}": f"{_ENTITIES[kind]} in anti-fraud cases" for kind in _OF_AFIS.split()},
     }
 )
 """Every category that a policy can name, in words for people."""
-PERSON_CATEGORIES: Final = frozenset({"eis.person"})
-"""Categories that are disclosed only with a known class of data subject (Regulation (EU) 2016/794, Annex II.A.1)."""
+PERSON_CATEGORIES: Final = frozenset(
+    {"eis.person", "siena.person", "afis.person", *(name for name in CATEGORIES if name.startswith("sis.person."))}
+)
+"""Categories that are disclosed only with a known class of data subject: Regulation (EU) 2016/794, Annex II.A.1;
+Regulation (EC) No 515/97, Article 27(2). An alert of SIS has one by its article."""
 
 
 @dataclass(frozen=True, slots=True)
