@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
@@ -407,7 +408,8 @@ def _check_source(source: AnySource) -> None:
     for layout in source.date_formats:
         try:
             datetime.strptime(datetime(2026, 11, 25, 10, 20, 30).strftime(layout), layout)  # noqa: DTZ001, DTZ007
-        except ValueError:
+        except (ValueError, re.error):
+            # strptime makes a pattern of it, which no two parts of one kind fit into.
             _refuse(place, "date_formats", "not a format of strptime, such as %d.%m.%Y")
     if source.mode == "full" and source.watermark:
         _refuse(place, "watermark", 'a source in mode "full" is always read from its beginning')

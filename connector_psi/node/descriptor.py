@@ -64,7 +64,9 @@ def parse_descriptor(raw: bytes) -> Descriptor:
         descriptor.public_key.verify(signature, _LABEL + rfc8785.dumps(value))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigError(f"descriptor: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        # Names of fields alone: a key that a peer made up is its text, not ours.
+        place = ".".join(str(part) for part in first["loc"] if part in Descriptor.model_fields)
+        raise ConfigError(f"descriptor: {place or 'as a whole'}: {first['msg']}") from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ConfigError("descriptor: not a descriptor.json of a node") from None
     except InvalidSignature:
