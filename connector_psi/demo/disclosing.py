@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from connector_psi.demo.federation import DECIDE_S, SLOT_S
+from connector_psi.demo.join import type_of_pair
 from connector_psi.demo.plan import CUSTOMS, Pair
 from connector_psi.demo.probe import Answer, Probe
 from connector_psi.demo.scene import NAMES, OWNERS, Scene
@@ -195,4 +196,4 @@ def compare_undisclosed(scene: Scene, both: Sequence[Undisclosed]) -> None:
 
 def types_of(match: Mapping[str, Any]) -> str:
     """Return what a match is by, as pairs name it."""
-    return "+".join(sorted(match["identifier_types"]))
+    return type_of_pair(match["identifier_types"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from connector_psi.adapters import formats
 from connector_psi.demo.plan import Pair
-from connector_psi.domain.identifiers import implied
+from connector_psi.domain.identifiers import INCOMPLETE, implied
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Issue, Record
 from connector_psi.policy import Agreement
 
@@ -51,6 +51,12 @@ def tokens_of(agreement: Agreement, records: Iterable[Record]) -> set[tuple[Iden
     }
 
 
+def type_of_pair(types: Iterable[str]) -> str:
+    """Return what two records have in common, joined by ``+``, without what follows from the rest of it."""
+    shared = {IdentifierType(name) for name in types}
+    return "+".join(sorted(shared - {INCOMPLETE[kind] for kind in shared & INCOMPLETE.keys()}))
+
+
 def eligible(agreement: Agreement, records: Iterable[Record], now: datetime) -> list[Record]:
     """Return the owner's records that an agreement lets into its set."""
     return [
@@ -65,8 +71,7 @@ def eligible(agreement: Agreement, records: Iterable[Record], now: datetime) -> 
 def join(agreement: Agreement, querier: Sequence[Record], owner: Sequence[Record], now: datetime) -> list[Pair]:
     """Return the pairs that an agreement should find.
 
-    Two records are a pair if they share an identifier that suffices alone, or two of any type. The type of a pair that
-    shares several is all of them, joined by ``+``.
+    Two records are a pair if they share an identifier that suffices alone, or two of any type.
     """
     holders: Mapping[tuple[IdentifierType, str], list[str]] = defaultdict(list)
     for record in eligible(agreement, owner, now):
@@ -80,5 +85,5 @@ def join(agreement: Agreement, querier: Sequence[Record], owner: Sequence[Record
                 shared[ref].append(token[0])
         for ref, types in shared.items():
             if len(types) > 1 or IDENTIFIER_TABLE[types[0]].suffices_alone:
-                pairs.append(Pair(agreement.code, record.source_ref, ref, "+".join(sorted(set(types)))))
+                pairs.append(Pair(agreement.code, record.source_ref, ref, type_of_pair(types)))
     return sorted(pairs)

@@ -11,8 +11,7 @@ No issue ever carries a value: only the file, the line, the place and a reason c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -39,16 +38,6 @@ class Found(NamedTuple):
     line: int | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Key:
-    """A key of an exchange format that holds an identifier, and the keys that say what completes it."""
-
-    name: str
-    type: IdentifierType
-    context: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    """Keyword of ``normalise`` -> key that holds it, such as ``country`` -> ``plate_country``."""
-
-
 class Draft:
     """Collects the identifiers, the fields and the issues of one record.
 
@@ -56,7 +45,7 @@ class Draft:
         file: Display name of the file, for issues.
     """
 
-    __slots__ = ("fields", "file", "identifiers", "issues", "parties", "size")
+    __slots__ = ("fields", "file", "identifiers", "issues", "parties")
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -64,8 +53,11 @@ class Draft:
         self.fields: dict[Field, dict[str, None]] = {}
         self.issues: list[Issue] = []
         self.parties: dict[Party, None] = {}
-        self.size = 0
+
+    @property
+    def size(self) -> int:
         """How much it holds, in identifiers and values of usual length: what a reader bounds its memory by."""
+        return len(self.identifiers) + 3 * len(self.parties) + len(self.issues) + sum(map(len, self.fields.values()))
 
     def identify(
         self, kind: IdentifierType, found: Found | None, *, role: str = "", **context: str
@@ -80,9 +72,10 @@ class Draft:
             role: Role of the party or means it belongs to.
             context: What ``normalise`` takes beside the value: ``country``, ``document_type``, ``make`` ...
         """
+        if found is None:
+            return None
         identifier = self.normalised(kind, found, role=role, **context)
         if identifier is not None:
-            assert found is not None, "it was normalised"
             self.add(identifier, line=found.line)
         return identifier
 
@@ -108,7 +101,6 @@ class Draft:
             self._report_once("record.too_many_identifiers", line=line)
             return
         self.identifiers[key] = identifier
-        self.size += 1
 
     def search_text(self, found: Found | None) -> list[Identifier]:
         """Take in, and return, what free text holds: numbers with a check digit or a strict pattern.
@@ -123,30 +115,6 @@ class Draft:
             self.add(identifier, line=found.line)
         return identifiers
 
-    def identify_keys(
-        self,
-        keys: tuple[Key, ...],
-        values: Mapping[str, str],
-        *,
-        place: Callable[[str], str],
-        line: int,
-        role: str = "",
-    ) -> list[Identifier]:
-        """Take in, and return, the identifiers that stand under the keys of an exchange format.
-
-        Args:
-            keys: What identifies such a thing, in the order in which it is read.
-            values: Key -> value, of all keys that are filled.
-            place: Key -> where it stands in the file.
-            line: Line of the record.
-            role: Role of what they belong to.
-        """
-        for key in keys:
-            if value := values.get(key.name):
-                context = {word: values.get(name) or "" for word, name in key.context.items()}
-                self.identify(key.type, Found(value, place(key.name), line), role=role, **context)
-        return list(self.identifiers.values())
-
     def involve(self, party: Party) -> None:
         """Take in a party; the same one again counts once."""
         if party in self.parties:
@@ -155,20 +123,20 @@ class Draft:
             self._report_once("record.too_many_values", line=None)
             return
         self.parties[party] = None
-        self.size += 3
 
     def note(self, name: Field, value: str) -> None:
         """Take in a value that a policy could disclose; a repeated value counts once."""
         if not value:
             return
-        values = self.fields.setdefault(name, {})
-        if value in values:
+        values = self.fields.get(name)
+        if values is None:
+            values = self.fields[name] = {}
+        elif value in values:
             return
         if len(values) >= MAX_VALUES:
             self._report_once("record.too_many_values", line=None)
             return
         values[value] = None
-        self.size += 1 + len(value) // 64
 
     def report(self, code: str, *, line: int | None, path: str | None, rejects_record: bool = False) -> None:
         """Report something that could not be used."""

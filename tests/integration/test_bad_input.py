@@ -13,9 +13,9 @@ from tests.integration import live  # isort: skip  # sets up gRPC's environment 
 
 import pytest
 
-from connector_psi.adapters.lines import MAX_LINE_BYTES
-from connector_psi.cli import MAX_ERRORS
+from connector_psi.commands.intake import MAX_ERRORS
 from connector_psi.domain.identifiers import normalise
+from connector_psi.domain.lines import MAX_LINE_BYTES
 from connector_psi.domain.records import IdentifierType, Record
 from connector_psi.node.service import Service
 from connector_psi.rpc.client import PeerConnector
@@ -141,7 +141,7 @@ FILES: dict[str, tuple[bytes, list[tuple[int | None, str | None, str]], list[str
             (10, None, "json.malformed"),
             (11, None, "line.too_long"),
             (12, "$.issuing_state", "field.invalid"),
-            (13, "$.article", "sis.person_alert_not_supported_yet"),
+            (13, "$.action", "sis.action_mismatch"),
         ],
         [f"DE{number:013d}" for number in (1, 6, 7)],
     ),
