@@ -34,7 +34,7 @@ from connector_psi.domain.declarations import Declaration
 from connector_psi.domain.drafts import Found, filled
 from connector_psi.domain.intake import Format, Item, Kind
 from connector_psi.domain.jsontext import read_json_document
-from connector_psi.domain.lines import Line, Spot, Text, Time, read_json_lines, rejecting
+from connector_psi.domain.lines import Line, Text, Time, read_json_lines, rejecting
 from connector_psi.domain.records import (
     Field,
     IdentifierType,
@@ -45,7 +45,6 @@ from connector_psi.domain.records import (
     Supersession,
     version_of,
 )
-from connector_psi.domain.things import settled
 
 CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -84,11 +83,15 @@ class _Object:
     Several names of one value are those of the versions; the first that is there counts.
     """
 
-    __slots__ = ("_draft", "_values", "spot")
+    __slots__ = ("_draft", "_key", "_outer", "_values", "line")
 
-    def __init__(self, values: object, spot: Spot, draft: Declaration) -> None:
-        self.spot = spot
+    def __init__(
+        self, values: object, line: Line, draft: Declaration, outer: _Object | None = None, key: str = ""
+    ) -> None:
+        self.line = line
         self._draft = draft
+        self._outer = outer
+        self._key = key
         self._values: dict[str, Any] = {}
         if isinstance(values, dict):
             self._values = values
@@ -100,59 +103,65 @@ class _Object:
         value = self._values.get(name)
         return value is not None and value != ""
 
-    def report(self, *names: str, code: str = "field.invalid") -> None:
-        """Report a value of this object, or the object."""
-        self._draft.report(code, line=self.spot.line.number, path=self._below(*names).itself)
+    @property
+    def path(self) -> str:
+        """Where it stands. Most objects are never asked."""
+        return self.line.place() if self._outer is None else f"{self._outer.path}.{self._key}"
 
-    def text(self, *names: str, pattern: re.Pattern[str] | None = None) -> Found | None:
+    def report(self, name: str = "", code: str = "field.invalid") -> None:
+        """Report a value of this object, or the object."""
+        self._draft.report(code, line=self.line.number, path=f"{self.path}.{name}" if name else self.path)
+
+    def text(self, *names: str) -> Found | None:
         """Return a value that is text, and where it stands; None where it is not given or cannot be used."""
-        name = next((name for name in names if name in self), None)
-        if name is None:
-            return None
-        value = self._values[name]
-        try:
-            # An IMO number is a number to some carriers.
-            text = _TEXT.validate_python(str(value) if type(value) is int else value)
-        except ValidationError:
-            self.report(name)
-            return None
-        if pattern is not None and not pattern.fullmatch(text):
-            self.report(name)
-            return None
-        return Found(text, self.spot.at(name), self.spot.line.number)
+        for name in names:
+            value = self._values.get(name)
+            if value is None or value == "":
+                continue
+            try:
+                # An IMO number is a number to some carriers.
+                text = _TEXT.validate_python(str(value) if type(value) is int else value)
+            except ValidationError:
+                self.report(name)
+                return None
+            return Found(text, f"{self.path}.{name}", self.line.number)
+        return None
 
     def word(self, *names: str, pattern: re.Pattern[str] = _CODE) -> str:
         """Return a code, or nothing."""
-        found = self.text(*names, pattern=pattern)
-        return "" if found is None else found.text
+        for name in names:
+            value = self._values.get(name)
+            if value is None or value == "":
+                continue
+            if isinstance(value, str) and pattern.fullmatch(value):
+                return value
+            self.report(name)
+            break
+        return ""
 
     def time(self, name: str) -> datetime | None:
         """Return a time in UTC."""
-        found = self.text(name)
-        if found is None:
+        if name not in self:
             return None
         try:
-            return _TIME.validate_python(found.text)
+            return _TIME.validate_python(self._values[name])
         except ValidationError:
             self.report(name)
             return None
 
     def object(self, name: str) -> _Object:
         """Return an object; an empty one where there is none."""
-        return _Object(self._values.get(name), self._below(name), self._draft)
+        return _Object(self._values.get(name), self.line, self._draft, self, name)
 
     def objects(self, *names: str) -> Iterator[_Object]:
-        """Yield the objects of a list."""
+        """Yield the objects of a list; places count from 1."""
         for name in names:
             values = self._values.get(name)
             if isinstance(values, list):
-                for position, value in enumerate(values):
-                    yield _Object(value, self._below(name, position), self._draft)
+                for position, value in enumerate(values, 1):
+                    yield _Object(value, self.line, self._draft, self, f"{name}.{position}")
             elif values is not None:
                 self.report(name)
-
-    def _below(self, *keys: str | int) -> Spot:
-        return Spot(self.spot.line, (*self.spot.keys, *keys))
 
 
 def read_jsonl(stream: BinaryIO, *, file: str) -> Iterator[Item]:
@@ -188,7 +197,7 @@ def _read(lines: Iterable[Line | Issue], file: str) -> Iterator[Item]:
 
 def _event(line: Line, file: str) -> Iterator[Item]:
     draft = Declaration(file)
-    event = _Object(line.document, Spot(line), draft)
+    event = _Object(line.document, line, draft)
     # Version 3 keeps apart what is said of the message and what is said of the event.
     is_nested = "metadata" in event
     head, body = (event.object("metadata"), event.object("payload")) if is_nested else (event, event)
@@ -232,8 +241,12 @@ def _record(
     _means(call, draft)
     if kind != "SHIPMENT":
         _step(body, call, draft, kind)
-    if not (yield from settled(draft, body.spot, "csm.no_identifier")):
+    if not draft.identifiers:
+        if not draft.issues:
+            body.report(code="csm.no_identifier")
+        yield from rejecting(draft.issues)
         return
+    yield from draft.issues
     identifiers, fields = tuple(draft.identifiers.values()), filled(draft.fields)
     if not name:
         # Version 2 leaves the identifier open. The same event again is then one that says the same.
@@ -246,7 +259,7 @@ def _record(
         category="csm.event",
         identifiers=identifiers,
         fields=fields,
-        message_digest=body.spot.line.digest,
+        message_digest=body.line.digest,
         version=version_of(created),
     )
 
@@ -305,10 +318,12 @@ def _means(call: _Object, draft: Declaration) -> None:
 
 def _step(body: _Object, call: _Object, draft: Declaration, kind: str) -> None:
     """Note where and when what happened, or will: a step of the container's or the ship's route."""
-    places = (call, call.object("location"), body.object("eventLocation"), body.object("location"))
-    code = next(filter(None, (place.word("UNLocationCode", pattern=_UN_LOCATION) for place in places)), "")
-    name = next(filter(None, (place.text("locationName") for place in places)), None)
-    draft.note(Field.PLACE, code or ("" if name is None else name.text))
+    code, name = "", ""
+    for place in (call, call.object("location"), body.object("eventLocation"), body.object("location")):
+        code = code or place.word("UNLocationCode", pattern=_UN_LOCATION)
+        if not name and (found := place.text("locationName")) is not None:
+            name = found.text
+    draft.note(Field.PLACE, code or name)
     what = body.word(_EVENT_TYPES[kind])
     classifier = body.word("eventClassifierCode")
     when = body.time("eventDateTime")
