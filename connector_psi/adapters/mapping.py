@@ -254,41 +254,43 @@ def _csv(path: Path, mapping: MappingFile) -> Iterator[_Part]:
             mapping.check_columns(columns, source=str(path), may_be_data=True)
         else:
             mapping.check_columns(columns, source="[source], columns")
-        yield _Part(columns, _of_width(rows, len(columns), str(path)))
-
-
-def _of_width(rows: _Rows, width: int, file: str) -> _Rows:
-    for row in rows:
-        if isinstance(row, Row) and len(row.cells) != width:
-            yield Issue(file, row.number, None, "csv.field_count", rejects_record=True)
-        else:
-            yield row
+        yield _Part(columns, rows)
 
 
 def _csv_rows(stream: io.TextIOWrapper, source: CsvSource, file: str) -> _Rows:
-    """Yield rows of any width. A quote that does not close costs the row it stands in, and no row after it."""
+    """Yield rows as wide as the columns that are named, or as the first row.
+
+    A quote that does not close costs the row it stands in, and no row after it.
+    """
     lines = _Lines(stream)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
     reader = csv.reader(lines, strict=True, delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting)
+    width = len(source.columns or ())
     try:
         while True:
             number = lines.begin_row()
+            problem = ""
             try:
                 cells = next(reader)
             except StopIteration:
                 if not lines.is_too_long:
                     return
-                yield Issue(file, number, None, "line.too_long", rejects_record=True)
+                problem = "line.too_long"
             except csv.Error:
-                lines.give_back()
-                yield Issue(file, number, None, "csv.malformed", rejects_record=True)
+                problem = "csv.malformed"
             else:
                 if len(cells) < 2 and not "".join(cells).strip():
                     continue
-                if all(map(_is_decoded, cells)):
-                    yield Row(number, cells)
-                else:
-                    yield Issue(file, number, None, "line.encoding", rejects_record=True)
+                width = width or len(cells)
+                if len(cells) != width:
+                    problem = "csv.field_count"
+                elif not all(map(_is_decoded, cells)):
+                    problem = "line.encoding"
+            if not problem:
+                yield Row(number, cells)
+                continue
+            lines.give_back()
+            yield Issue(file, number, None, problem, rejects_record=True)
     except (OSError, UnicodeError):
         yield Issue(file, lines.number, None, "file.unreadable", rejects_record=True)
 
@@ -365,7 +367,8 @@ def _parquet(path: Path, mapping: MappingFile) -> Iterator[_Part]:
                 # Page by page instead of whole row groups: a row group may be as large as the file.
                 file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
                 places = dict(_fields(file.schema_arrow))
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, OSError, UnicodeDecodeError):
+                # A name of a column that is not UTF-8 is a UnicodeDecodeError.
                 raise ConfigError(f"[source], path: {path}: no Parquet file that can be read") from None
             mapping.check_columns(list(places), source=str(path))
             columns = list(mapping.columns())
