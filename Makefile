@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash-long lint bench protos docs clean
+.PHONY: demo test crash-long fuzz fuzz-long lint bench protos docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,21 @@ test: $(STAMP)
 # The long form of the crash tests: every event of the story, and 1,000 kills of processes.
 crash-long: $(STAMP)
 	$(BIN)/python -m pytest -m slow -s tests/simulation/test_crash_points.py tests/simulation/test_operations_model.py tests/integration/test_kill.py
+
+# Random and mutated bytes into every decoder: seconds for each of them, and the names of some (default: all).
+FUZZ_SECONDS ?= 60
+FUZZ_ONLY ?=
+FUZZ_STAMP := $(VENV)/.fuzz-installed
+
+$(FUZZ_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	touch $(FUZZ_STAMP)
+
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(FUZZ_ONLY)
+
+fuzz-long: FUZZ_SECONDS = 600
+fuzz-long: fuzz
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
