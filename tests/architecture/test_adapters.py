@@ -223,9 +223,8 @@ def test_every_record_of_a_sample_has_a_category_of_its_system(name: str) -> Non
 PAGE = (ROOT / "docs" / "adapters.md").read_text()
 
 
-def block(language: str) -> str:
-    [text] = re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-    return str(text)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
 def told(item: object) -> str:
@@ -242,20 +241,22 @@ def test_the_example_of_the_page_is_one_file_that_is_found_and_reads_the_input(
 ) -> None:
     [name] = re.findall(r"^The module, `(\w+)\.py`:$", PAGE, re.MULTILINE)
     assert not (FOLDER / f"{name}.py").exists()
-    (tmp_path / f"{name}.py").write_text(block("python"))
-    assert broken_rules(block("python")) == []
+    [module] = blocks("python")
+    given, expected = blocks("text")
+    (tmp_path / f"{name}.py").write_text(module)
+    assert broken_rules(module) == []
     before = dict(formats.FORMATS)
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     try:
         monkeypatch.setattr(formats, "FORMATS", formats._discover())
         assert formats.FORMATS.keys() - before.keys() == {f"{name}-csv"}
-        data = block("csv").encode()
+        data = given.encode()
         assert formats.detect("x", data) == f"{name}-csv"
         found = list(formats.read(io.BytesIO(data), file="x"))
     finally:
         sys.modules.pop(f"{package.__name__}.{name}", None)
         monkeypatch.delattr(package, name, raising=False)
-    assert [told(item) for item in found] == block("text").splitlines()
+    assert [told(item) for item in found] == expected.splitlines()
     for item in found:
         if isinstance(item, Record):
             assert item.category in CATEGORIES
