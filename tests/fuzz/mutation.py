@@ -394,7 +394,7 @@ def mutate_csv(data: bytes, random: Random, max_bytes: int) -> bytes:
 
 
 _TOKEN = re.compile(r"<[^>]*>?|[^<]+")
-_NAME = re.compile(r"<(/?)([^\s/>]+)")
+_NAME = re.compile(r"<(/?)([^\s/>?!][^\s/>]*)")
 _ENTITIES = (
     "&amp;", "&lt;", "&#65;", "&#x51;", "&#0;", "&#x110000;", "&#xD800;", "&undeclared;", "&", "&#", "&;", "&amp;amp;", "]]>", "%a;",
 )  # fmt: skip
