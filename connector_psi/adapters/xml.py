@@ -30,13 +30,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from types import MappingProxyType
+from typing import BinaryIO, TypeAlias
 
 from lxml import etree
 
@@ -68,9 +69,13 @@ MAX_TEXT_CHARS = 8_192
 MAX_NOTICES = 1_000
 """Different things reported about one message."""
 
+Element: TypeAlias = etree._Element  # noqa: SLF001 - the only public name of lxml's elements is a function
+"""An element in memory."""
+
 _CHUNK_BYTES = 32_768
 _CLEAN_EVERY = 256
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/= \t\r\n"
+_SPACE = b" \t\r\n"
 _DECLARED_ENCODING = re.compile(r"""\A<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 _HAS_ATTRIBUTES = etree.XPath("boolean(.//@*)")
 _XSD_ELEMENT = "{http://www.w3.org/2001/XMLSchema}element"
@@ -269,9 +274,11 @@ class XmlMessage:
         file: Display name, for issues.
         units: Qualified names of the elements that may be many, such as consignments. Each is handed out when it closes
             and freed before the next one. Where one lies within another, the inner one is gone when the outer closes.
+        within: Name of the child of the root that units stand directly in, for formats in which other elements have
+            their names too; anywhere where it is empty.
     """
 
-    def __init__(self, stream: BinaryIO, *, file: str, units: Collection[str] = ()) -> None:
+    def __init__(self, stream: BinaryIO, *, file: str, units: Collection[str] = (), within: str = "") -> None:
         self.file = file
         self.cut: Issue | None = None
         """What ended the message before its end; None while all is well."""
@@ -291,6 +298,7 @@ class XmlMessage:
         self._source = _Source(stream)
         self._parser = _parser(self._source, tag={self.root_name, *units} - {""} or {"-"})
         self._units = frozenset(units)
+        self._within = within
         self._names: set[str] = set()
         self._noticed: set[tuple[str, object]] = set()
         self._open: frozenset[etree._Element] = frozenset()
@@ -307,7 +315,7 @@ class XmlMessage:
         try:
             for event, item in self._events():
                 line = line_of(item)
-                if item.tag not in self._units:
+                if item.tag not in self._units or (self._within and not self._stands_within(item)):
                     continue
                 if event == "start":
                     in_units += 1
@@ -332,6 +340,10 @@ class XmlMessage:
         if self.cut is not None:
             self.cut_in_unit = in_units > 0
             self._open = frozenset(_last_ones(self.root))
+
+    def _stands_within(self, unit: etree._Element) -> bool:
+        outer = unit.getparent()
+        return outer is not None and outer.tag == self._within and outer.getparent() is self.root
 
     def _events(self) -> Iterator[tuple[str, etree._Element]]:
         namespaces: set[object] = set()
@@ -489,9 +501,10 @@ class _Source:
                     raise FormatError("xml.too_large")
                 return chunk
             # An attachment: libxml2 would hold all of it, and refuses texts of over 10 MB. Its line
-            # breaks stay, so that the lines of what follows are right.
-            if breaks := chunk.count(b"\n"):
-                return b"\n" * breaks
+            # breaks stay, so that the lines of what follows are right; so does its length modulo four, which makes it
+            # base64 to a schema.
+            if kept := b"\n" * chunk.count(b"\n") + b"A" * (len(chunk.translate(None, _SPACE)) % 4):
+                return kept
         self.at_end = True
         return b""
 
@@ -779,13 +792,57 @@ def check(element: etree._Element, schema: Schema, *, file: str, path: str = "")
         return []
     issues = []
     for entry in [*schema.compiled.error_log][:MAX_SCHEMA_ISSUES]:  # type: ignore[misc]  # the stubs lack iteration
-        found = next((inner for inner in element.iter() if line_of(inner) == entry.line), element)
+        found = _where(entry, document)
         above = [found, *found.iterancestors()]
         names = [schema.shown(inner) for inner in above[: above.index(element) + 1]]
         issues.append(_violation(entry, found, [path, *reversed(names)], file))
     return issues
 
 
+def _where(entry: etree._LogEntry, document: etree._ElementTree) -> etree._Element:
+    """Return the element that breaks a schema; a message may be one line, so that its line does not tell."""
+    root = document.getroot()
+    prefixes = {prefix: name for prefix, name in root.nsmap.items() if prefix}
+    try:
+        found = document.xpath(entry.path or "", namespaces=prefixes)
+    except etree.XPathError:
+        # A prefix that is declared further down.
+        found = []
+    if isinstance(found, list) and found and isinstance(found[0], etree._Element):  # noqa: SLF001 - as ``Element``
+        return found[0]
+    return next((inner for inner in root.iter() if line_of(inner) == entry.line), root)
+
+
 def _violation(entry: etree._LogEntry, element: etree._Element, path: Sequence[str], file: str) -> Issue:
     code = entry.type_name.lower().removeprefix("schemav_")
     return Issue(file, line_of(element), "/" + "/".join(path).lstrip("/"), f"xsd.{code}", rejects_record=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An element that is to be written."""
+
+    name: str
+    """Qualified."""
+    content: str | Sequence[Written] = field(repr=False)
+    """Its text, or what it holds."""
+    attributes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    """By qualified name."""
+    namespaces: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Prefix -> namespace, declared here."""
+
+
+def write(root: Written) -> bytes:
+    """Return a document in UTF-8. Its texts must hold only characters that XML has."""
+    return etree.tostring(_element(root, None), encoding="UTF-8", xml_declaration=True)
+
+
+def _element(written: Written, parent: etree._Element | None) -> etree._Element:
+    made = (written.name, dict(written.attributes), dict(written.namespaces))
+    element = etree.Element(*made) if parent is None else etree.SubElement(parent, *made)
+    if isinstance(written.content, str):
+        element.text = written.content
+    else:
+        for inner in written.content:
+            _element(inner, element)
+    return element
