@@ -19,6 +19,7 @@ import typer
 
 from connector_psi import cli, errors, policy
 from connector_psi.audit import entries
+from connector_psi.commands import output
 from connector_psi.node.config import NodeConfig
 from connector_psi.pki import Role
 from connector_psi.rpc import interceptors
@@ -300,7 +301,7 @@ def test_the_errors_are_those_of_the_tree() -> None:
     documented = {tuple(row[:4]) for row in table("docs/operations.md", "Errors", "code")}
     actual = set()
     for kind in every_error():
-        code_ = next(cli.EXIT_CODES[base] for base in kind.__mro__ if base in cli.EXIT_CODES)
+        code_ = next(output.EXIT_CODES[base] for base in kind.__mro__ if base in output.EXIT_CODES)
         status = next(interceptors.STATUS[base] for base in kind.__mro__ if base in interceptors.STATUS)
         actual.add((kind.code, str(code_), status.name, "yes" if kind.retryable else "no"))
     assert documented == actual
@@ -308,7 +309,7 @@ def test_the_errors_are_those_of_the_tree() -> None:
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     documented = {int(row[0]) for row in table("docs/operations.md", "Exit codes", "code")}
-    assert documented == {0, cli.REJECTED_SOME, *cli.EXIT_CODES.values()}
+    assert documented == {0, output.REJECTED_SOME, *output.EXIT_CODES.values()}
 
 
 def test_the_roles_are_those_of_the_access_table() -> None:
