@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 BATCH_ROWS: Final = 500
 """Rows that a database or a Parquet file hands over at once."""
+CONNECT_TIMEOUT_S: Final = 10
 MAX_LINE_CHARS: Final = 1_048_576
 MAX_ROW_LINES: Final = 1_000
 """Lines of one CSV row whose quoted cells hold line breaks."""
@@ -264,11 +265,14 @@ def _csv_rows(stream: io.TextIOWrapper, source: CsvSource, file: str) -> _Rows:
     """
     lines = _Lines(stream)
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if source.quote else csv.QUOTE_NONE
-    reader = csv.reader(lines, strict=True, delimiter=source.delimiter, quotechar=source.quote or None, quoting=quoting)
+    mark = source.quote or None
     width = len(source.columns or ())
     try:
         while True:
             number = lines.begin_row()
+            reader = csv.reader(
+                iter(lines.take, ""), strict=True, delimiter=source.delimiter, quotechar=mark, quoting=quoting
+            )
             problem = ""
             try:
                 cells = next(reader)
@@ -300,7 +304,7 @@ def _is_decoded(cell: str) -> bool:
 
 
 class _Lines:
-    """Lines of a text for ``csv.reader``, which takes more than one where a quoted cell holds line breaks.
+    """Lines of a text, row by row: a row takes more than one where a quoted cell holds line breaks.
 
     Those after the first can be given back, so that a quote left open does not swallow them.
     """
@@ -328,20 +332,13 @@ class _Lines:
         self.number -= len(self._row) - 1
         del self._row[1:]
 
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        if len(self._row) >= MAX_ROW_LINES:
-            raise StopIteration
-        line = self._again.popleft() if self._again else self._read()
-        if line == "":
-            raise StopIteration
-        self._row.append(line)
-        self.number += 1
-        if line is None:
-            raise StopIteration
-        return line
+    def take(self) -> str:
+        """Return the next line of the row; an empty text where the row cannot go on."""
+        line = "" if len(self._row) >= MAX_ROW_LINES else self._again.popleft() if self._again else self._read()
+        if line != "":
+            self._row.append(line)
+            self.number += 1
+        return line or ""
 
     def _read(self) -> str | None:
         """Read a line; None where it is too long, and an empty text at the end."""
@@ -448,6 +445,9 @@ def _connected(source: SqlSource, folder: Path, environ: Mapping[str, str]) -> I
         else:
             if url.drivername == "postgresql":
                 url = url.set(drivername="postgresql+psycopg")
+            if url.drivername == "postgresql+psycopg" and "connect_timeout" not in url.query:
+                # By itself it would wait for a host that does not answer until TCP gives up.
+                url = url.update_query_dict({"connect_timeout": str(CONNECT_TIMEOUT_S)})
             engine = sa.create_engine(url, **options)
     except (NoSuchModuleError, ModuleNotFoundError):
         raise ConfigError(

@@ -620,7 +620,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
             tracemalloc.stop()
 
     few = peak(500)
-    assert peak(20_000) < few + 500_000
+    assert peak(6_000) < few + 300_000
 
 
 def test_every_code_of_a_source_is_in_the_table() -> None:
