@@ -202,17 +202,21 @@ def _event(line: Line, file: str) -> Iterator[Item]:
     is_nested = "metadata" in event
     head, body = (event.object("metadata"), event.object("payload")) if is_nested else (event, event)
     kind = head.word("eventType")
+    if kind not in _EVENT_TYPES:
+        if "eventType" not in head:
+            head.report("eventType", code="field.missing")
+        elif kind:
+            head.report("eventType", code="csm.event_type_unsupported")
+        yield from rejecting(draft.issues)
+        return
     created = head.time("eventCreatedDateTime")
     publisher = head.object("publisher").word("carrierCode", pattern=_CARRIER_CODE)
     event_id = head.word("eventID", pattern=_EVENT_ID)
     retracted = head.word("retractedEventID", pattern=_EVENT_ID)
-    for name in ("eventType", "eventCreatedDateTime"):
-        if name not in head:
-            head.report(name, code="field.missing")
-    if kind and kind not in _EVENT_TYPES:
-        head.report("eventType", code="csm.event_type_unsupported")
+    if "eventCreatedDateTime" not in head:
+        head.report("eventCreatedDateTime", code="field.missing")
     if draft.issues:
-        # Without these nobody could say what it is, or whether it holds.
+        # Without these nobody could name it, or say whether it holds.
         yield from rejecting(draft.issues)
         return
     if "payload" in event or not is_nested or not retracted:

@@ -364,7 +364,6 @@ def test_an_event_without_payload_and_without_retraction_is_rejected() -> None:
             [
                 ("$.1.metadata", "field.invalid"),
                 ("$.1.metadata.eventType", "field.missing"),
-                ("$.1.metadata.eventCreatedDateTime", "field.missing"),
             ],
         ),
     ],
