@@ -23,7 +23,7 @@ from connector_psi import errors
 from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, intake_progress, out, table
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.intake import Item
-from connector_psi.domain.records import Issue, Record, Supersession
+from connector_psi.domain.records import Issue, Record, SourceSystem, Supersession, message_of
 from connector_psi.pki import Role
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.convert import record_size_bytes
@@ -144,10 +144,14 @@ class _Batch:
         self._ended: list[Supersession] = []
         self._size = 0
         self._count = 0
+        self._lost: set[tuple[SourceSystem, str]] = set()
+        """Messages of which a record was not kept: their end takes nothing back."""
 
     def add(self, item: Record | Supersession) -> None:
         """Take in one more; the batch leaves when it is full."""
         if isinstance(item, Supersession):
+            if (item.source, item.message_ref) in self._lost and not item.withdrawn:
+                return
             if len(self._ended) >= BATCH_RECORDS:
                 self.send()
             self._ended.append(item)
@@ -157,6 +161,7 @@ class _Batch:
         if length > MAX_RECORD_BYTES:
             self._taken.report(self._file, "record.too_large", path=f"record {self._count}")
             self._taken.totals["rejected"] += 1
+            self._lost.add(message_of(item))
             return
         if len(self._records) >= BATCH_RECORDS or self._size + length > MAX_RECORD_BYTES:
             self.send()
@@ -171,6 +176,8 @@ class _Batch:
         results = iter(self._client.register([record for _, record in self._records], self._ended, position))
         for (number, record), result in zip(self._records, results, strict=False):
             self._taken.count(result.outcome)
+            if result.outcome == "rejected":
+                self._lost.add(message_of(record))
             for problem in result.problems:
                 place, _, code = problem.partition(": ")
                 self._taken.report(self._file, code, path=_place_in(record, place) or f"record {number}")

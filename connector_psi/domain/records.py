@@ -274,6 +274,11 @@ class Record:
     that arrives last holds."""
 
 
+def message_of(record: Record) -> tuple[SourceSystem, str]:
+    """Return what a newer message replaces the record with: the thing that it is part of, or itself."""
+    return record.source, record.message_ref or record.source_ref
+
+
 class Rank(IntEnum):
     """Order among messages of one time about one thing."""
 

@@ -69,8 +69,12 @@ class Distinct:
         return round((SKETCH_SIZE - 1) * 2**64 / -self._largest_first[0])
 
 
+# Nothing of an identifier is hashed without a key, in memory neither.
+_KEY: Final = os.urandom(16)
+
+
 def _hash(value: str) -> int:
-    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8, key=_KEY).digest())
 
 
 @dataclass(slots=True)

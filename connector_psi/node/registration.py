@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from connector_psi.audit.entries import Event
 from connector_psi.domain.identifiers import implied, normalise
 from connector_psi.domain.purposes import CATEGORIES
-from connector_psi.domain.records import Identifier, IdentifierType, Record, SourceSystem, Supersession
+from connector_psi.domain.records import (
+    Identifier,
+    IdentifierType,
+    Record,
+    SourceSystem,
+    Supersession,
+    message_of,
+)
 from connector_psi.domain.systems import system_of
 from connector_psi.errors import NormalisationError
 from connector_psi.node.node import Node
@@ -86,7 +93,14 @@ class Registration:
                 ]
                 if refs:
                     node.append(tx, event, {"operation": event.name.lower(), "records": refs, "actor": actor})
-            results += [self._supersede(tx, item, actor) for item in supersessions]
+            lost = {message_of(record) for record, (kept, _) in zip(records, checked, strict=True) if kept is None}
+            results += [
+                # A message that was not kept whole takes nothing back.
+                Result(store.Outcome.DUPLICATE.value)
+                if (item.source, item.message_ref) in lost and not item.withdrawn
+                else self._supersede(tx, item, actor)
+                for item in supersessions
+            ]
             if position is not None:
                 positions.keep(node.store, tx, position.key, position.text)
         return results

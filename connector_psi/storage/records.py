@@ -26,6 +26,7 @@ from connector_psi.domain.records import (
     Record,
     SourceSystem,
     Supersession,
+    message_of,
 )
 from connector_psi.storage.schema import message_names, messages, records
 from connector_psi.storage.store import Store, Tx
@@ -67,9 +68,7 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
     Cost: Two look-ups a chunk, one statement for all new rows.
     """
     refs = [store.index_of(record.source.value, record.source_ref) for record in items]
-    groups = _kept_under(
-        tx, [_message_index(store, record.source, record.message_ref or record.source_ref) for record in items]
-    )
+    groups = _kept_under(tx, [_message_index(store, *message_of(record)) for record in items])
     known = _known(tx, refs)
     newest = _newest(tx, groups)
     seq = max_change_seq(tx)
@@ -85,11 +84,22 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
             version=record.version,
         )
         old = known.get(ref_index)
+        if old is not None and row.says_the_same_as(old):
+            if row.version > old.version:
+                # Nobody has to look at it again; whatever is older than this message holds no longer all the same.
+                tx.execute(
+                    sa.update(records)
+                    .where(records.c.ref_index == ref_index)
+                    .values(version=row.version, message_index=message_index)
+                )
+                if ref_index in new:
+                    new[ref_index] |= {"version": row.version, "message_index": message_index}
+                known[ref_index] = row
+            outcomes.append(Outcome.DUPLICATE)
+            continue
         # What a cut message holds of a record never replaces what a whole one held.
-        if (
-            row == old
-            or _is_stale(record, old, newest.get(message_index))
-            or (record.incomplete and old is not None and _is_complete(store, tx, ref_index))
+        if _is_stale(record, old, newest.get(message_index)) or (
+            record.incomplete and old is not None and _is_complete(store, tx, ref_index)
         ):
             outcomes.append(Outcome.DUPLICATE)
             continue
@@ -125,6 +135,9 @@ class _Row:
     state: str
     version: int
 
+    def says_the_same_as(self, other: _Row) -> bool:
+        return (self.content, self.state) == (other.content, other.state)
+
 
 def _message_index(store: Store, source: SourceSystem, message_ref: str) -> bytes:
     return store.index_of("message", source.value, message_ref)
@@ -148,10 +161,10 @@ def _is_stale(record: Record, old: _Row | None, newest: tuple[int, bool] | None)
 
 
 def _is_complete(store: Store, tx: Tx, ref_index: bytes) -> bool:
-    sealed = tx.execute(
-        sa.select(records.c.sealed).where(records.c.ref_index == ref_index, records.c.state == _LIVE)
-    ).scalar()
-    return sealed is not None and not _decode(store.unseal_raw(_TABLE, sealed)).incomplete
+    row = tx.execute(
+        sa.select(records.c.sealed, records.c.version).where(records.c.ref_index == ref_index, records.c.state == _LIVE)
+    ).one_or_none()
+    return row is not None and not _decode(store.unseal_raw(_TABLE, row.sealed), row.version).incomplete
 
 
 def _known(tx: Tx, refs: Sequence[bytes]) -> dict[bytes, _Row]:
@@ -244,25 +257,27 @@ def has_expired(tx: Tx, now_ms: int) -> bool:
 def expire(store: Store, tx: Tx, now_ms: int, limit: int = 1_000) -> list[tuple[SourceSystem, str]]:
     """Take records out of matching whose validity has ended, at most ``limit``; return source and reference of each."""
     rows = tx.execute(
-        sa.select(records.c.id, records.c.sealed)
+        sa.select(records.c.id, records.c.version, records.c.sealed)
         .where(records.c.state == _LIVE, records.c.valid_until_ms <= now_ms)
         .order_by(records.c.id)
         .limit(limit)
     ).all()
     _mark_left(tx, [row.id for row in rows], _EXPIRED, now_ms)
-    gone = [_decode(store.unseal_raw(_TABLE, row.sealed)) for row in rows]
+    gone = [_decode(store.unseal_raw(_TABLE, row.sealed), row.version) for row in rows]
     return [(record.source, record.source_ref) for record in gone]
 
 
 def _leave(store: Store, tx: Tx, which: sa.ColumnElement[bool], state: str, now_ms: int) -> list[str]:
     """Take the live records among some out of matching; return their references."""
     rows = tx.execute(
-        sa.select(records.c.id, records.c.sealed).where(which, records.c.state == _LIVE).order_by(records.c.id)
+        sa.select(records.c.id, records.c.version, records.c.sealed)
+        .where(which, records.c.state == _LIVE)
+        .order_by(records.c.id)
     ).all()
     # Records that expired are withdrawn too: a prolonged validity in a late message must not bring them back.
     tx.execute(sa.update(records).where(which, records.c.state == _EXPIRED).values(state=state))
     _mark_left(tx, [row.id for row in rows], state, now_ms)
-    return [_decode(store.unseal_raw(_TABLE, row.sealed)).source_ref for row in rows]
+    return [_decode(store.unseal_raw(_TABLE, row.sealed), row.version).source_ref for row in rows]
 
 
 def _mark_left(tx: Tx, ids: Sequence[int], state: str, now_ms: int) -> None:
@@ -305,7 +320,7 @@ def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) ->
     asked with.
     """
     rows = tx.execute(
-        sa.select(records.c.id, records.c.change_seq, records.c.sealed)
+        sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed)
         .where(
             records.c.change_seq > after_seq,
             records.c.state == _LIVE,
@@ -315,7 +330,9 @@ def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) ->
         .order_by(records.c.change_seq)
         .limit(limit)
     )
-    return [StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed))) for row in rows]
+    return [
+        StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version)) for row in rows
+    ]
 
 
 def eligible(
@@ -340,7 +357,7 @@ def _live_in_chunks(
 ) -> Iterator[list[StoredRecord]]:
     while True:
         rows = tx.execute(
-            sa.select(records.c.id, records.c.change_seq, records.c.sealed)
+            sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed)
             .where(records.c.id > last, records.c.state == _LIVE, which)
             .order_by(records.c.id)
             .limit(chunk)
@@ -348,7 +365,10 @@ def _live_in_chunks(
         if not rows:
             return
         last = rows[-1].id
-        yield [StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed))) for row in rows]
+        yield [
+            StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version))
+            for row in rows
+        ]
 
 
 def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:
@@ -364,8 +384,10 @@ def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:
 
 def by_id(store: Store, tx: Tx, record_id: int) -> tuple[Record, bool] | None:
     """Return ``(record, live)``, or None if there is no such record."""
-    row = tx.execute(sa.select(records.c.sealed, records.c.state).where(records.c.id == record_id)).one_or_none()
-    return (_decode(store.unseal_raw(_TABLE, row.sealed)), row.state == _LIVE) if row else None
+    row = tx.execute(
+        sa.select(records.c.sealed, records.c.version, records.c.state).where(records.c.id == record_id)
+    ).one_or_none()
+    return (_decode(store.unseal_raw(_TABLE, row.sealed), row.version), row.state == _LIVE) if row else None
 
 
 def _ms(when: datetime | None) -> int | None:
@@ -384,7 +406,6 @@ def _encode(record: Record) -> bytes:
         "hidden": record.hidden,
         "valid_until_ms": _ms(record.valid_until),
         "message_ref": record.message_ref,
-        "version": record.version,
         "parties": [
             [
                 p.role, p.kind.value, p.name, p.source_path, p.aliases, p.birth_date, p.birth_place, p.nationalities,
@@ -396,7 +417,7 @@ def _encode(record: Record) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _decode(raw: bytes) -> Record:
+def _decode(raw: bytes, version: int) -> Record:
     digest, p = raw[:_DIGEST_BYTES], json.loads(raw[_DIGEST_BYTES:])
     until = p["valid_until_ms"]
     return Record(
@@ -414,5 +435,5 @@ def _decode(raw: bytes) -> Record:
             for role, kind, name, path, aliases, born, place, nationalities, *rest in p["parties"]
         ),
         message_ref=p["message_ref"],
-        version=p["version"],
+        version=version,
     )

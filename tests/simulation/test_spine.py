@@ -178,7 +178,7 @@ def test_what_a_newer_message_does_not_name_again_leaves_with_its_match(federati
     assert [row.payload["record_ref"] for row in ics2.review.list()] == ["M/2"]
     second = [replace(first[0], version=2)]
     results = ics2.registration.register(second, "test", [Supersession(SourceSystem.ICS2, "M", 2)])
-    assert [result.outcome for result in results] == ["updated", "updated"]
+    assert [result.outcome for result in results] == ["duplicate", "updated"]
     federation.settle(1)
     assert ics2.review.list() == []
     # The first message once more, late: it changes nothing.
@@ -186,6 +186,16 @@ def test_what_a_newer_message_does_not_name_again_leaves_with_its_match(federati
     assert {result.outcome for result in results} == {"duplicate"}
     federation.settle(1)
     assert ics2.review.list() == []
+
+
+def test_a_message_that_was_not_kept_whole_takes_nothing_back(federation: Federation) -> None:
+    ics2 = federation.services["ics2"]
+    first = [replace(declaration(f"M/{n}", CONTAINER), message_ref="M", version=1) for n in (1, 2)]
+    ics2.registration.register(first, "test", [Supersession(SourceSystem.ICS2, "M", 1)])
+    second = [replace(first[0], version=2), replace(first[1], version=2, category="no.such.category")]
+    results = ics2.registration.register(second, "test", [Supersession(SourceSystem.ICS2, "M", 2)])
+    assert [result.outcome for result in results] == ["duplicate", "rejected", "duplicate"]
+    assert ics2.status()["records"] == 2
 
 
 def test_what_comes_in_batches_is_not_asked_with_in_real_time(federation: Federation) -> None:

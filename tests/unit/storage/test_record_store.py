@@ -99,6 +99,24 @@ def test_an_older_message_never_replaces_a_newer_one(store: Store) -> None:
         assert records.by_id(store, tx, 1) == (newer, True)
 
 
+def test_the_same_in_a_newer_message_is_nothing_to_look_at_and_orders_all_the_same(store: Store) -> None:
+    _put(store, replace(alert("A", BOX), version=1))
+    before = _live(store)
+    assert _put(store, replace(alert("A", BOX), version=7)) == [Outcome.DUPLICATE]
+    assert _live(store) == before
+    assert _put(store, replace(alert("A"), version=5)) == [Outcome.DUPLICATE]
+    gone = Supersession(SourceSystem.SIS, "A", 6)
+    with store.write() as tx:
+        assert records.supersede(store, tx, gone, NOW) == []
+        assert records.by_id(store, tx, 1) == (replace(alert("A", BOX), version=7), True)
+    # In one batch too.
+    assert _put(store, replace(alert("B", BOX), version=1), replace(alert("B", BOX), version=2)) == [
+        Outcome.ACCEPTED,
+        Outcome.DUPLICATE,
+    ]
+    assert _put(store, replace(alert("B"), version=1)) == [Outcome.DUPLICATE]
+
+
 def test_what_was_withdrawn_by_hand_needs_a_newer_message_to_come_back(store: Store) -> None:
     known = replace(alert("A", BOX), version=5)
     _put(store, known)
