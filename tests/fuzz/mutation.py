@@ -66,7 +66,10 @@ def mutate(data: bytes, random: Random, shape: Shape, max_bytes: int, others: Se
         max_bytes: Bound of the result.
         others: Inputs of the same kind, for splicing.
     """
-    # Many small changes, now and then a storm of them: most parsers stop at the first.
+    # Short inputs stay short, or soon all would be long, and few could be tried.
+    if random.random() < 0.95:
+        max_bytes = min(max_bytes, 2 * len(data) + 512)
+    # Few changes, now and then a storm of them: most parsers stop at the first.
     for _ in range(min(1 + int(random.expovariate(1.0)), 8)):
         if random.random() < 0.7:
             data = _SHAPED[shape](data, random, max_bytes)
