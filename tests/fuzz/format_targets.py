@@ -66,7 +66,7 @@ def targets() -> Iterator[Target]:
     )
     for each in formats.FORMATS.values():
         yield _target(each, each.name, None)
-        if each.kind is Kind.XML and shared() is not None:
+        if each.kind is Kind.XML and _has_schemas(each):
             yield _target(each, f"{each.name}+xsd", each)
 
 
@@ -358,15 +358,24 @@ def _instance(schema: dict[str, Any], definitions: dict[str, Any], name: str, va
 
 
 @cache
+def _xsd_files() -> tuple[Path, ...]:
+    folder = shared()
+    return () if folder is None else tuple(sorted(folder.rglob("*.xsd")))
+
+
+def _has_schemas(each: Format) -> bool:
+    """Whether third-party schemas are here and some of them are of this format; of a few none is public."""
+    roots = {mark.rpartition("}")[2].lower() for mark in each.marks}
+    return any(root in path.name.lower() for root in roots for path in _xsd_files())
+
+
+@cache
 def schemas_of(name: str) -> Path | None:
-    """Return a folder whose schemas a format can be held against, None where there is none."""
+    """Return the first folder whose schemas a format can be held against, None where there is none."""
     folder = shared()
     if folder is None:
         return None
-    roots = {mark.rpartition("}")[2] for mark in formats.FORMATS[name].marks}
-    # Folders with an XSD that is named like one of the messages come first: each that is tried is compiled.
-    paths = sorted(folder.rglob("*.xsd"), key=lambda path: (not any(root in path.name for root in roots), path))
-    for candidate in dict.fromkeys(path.parent for path in paths):
+    for candidate in dict.fromkeys((*sorted(folder.iterdir()), *(path.parent for path in _xsd_files()))):
         try:
             for data in seeds_of(name)[:2]:
                 _read(data, name, candidate)
