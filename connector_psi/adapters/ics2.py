@@ -41,7 +41,7 @@ Source: EU customs data model, ICS2 V2.21 (namespace ``urn:wco:datamodel:eu:ics2
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
@@ -412,20 +412,22 @@ SKIPPED_SUBTREES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 )
 """Message -> path below its root of an element that is left alone with all it holds -> why."""
 
-TREES: Mapping[str, Node] = MappingProxyType(
-    {
-        message: table(
-            message,
-            (path for path, leaf in leaves.items() if leaf.use is not Use.SKIP),
-            skipped=[
-                *SKIPPED_SUBTREES[message],
-                *(path for path, leaf in leaves.items() if leaf.use is Use.SKIP),
-            ],
-            namespace=NAMESPACE,
-        )
-        for message, leaves in LEAVES.items()
-    }
-)
+
+def _tree(message: str) -> Node:
+    used = [path for path, leaf in LEAVES[message].items() if leaf.use is not Use.SKIP]
+    reached = {path[:end] for path in used for end in range(len(path)) if path[end] == "/"}
+    skipped = list(SKIPPED_SUBTREES[message])
+    for path, leaf in LEAVES[message].items():
+        if leaf.use is Use.SKIP:
+            # An element of which nothing is used is left alone as a whole.
+            outer = next(
+                (path[:end] for end in range(len(path)) if path[end] == "/" and path[:end] not in reached), path
+            )
+            skipped.append(outer)
+    return table(message, used, skipped=skipped, namespace=NAMESPACE)
+
+
+TREES: Mapping[str, Node] = MappingProxyType({message: _tree(message) for message in LEAVES})
 """Message -> its table."""
 
 
@@ -487,19 +489,25 @@ class _Consignment(Declaration):
 
     def absorb(self, other: Draft) -> None:
         """Add what another draft holds to this one; its issues stay with it. The limits of one record hold."""
-        # The dictionaries know the hashes of their keys: no call of Python per value.
-        mine = dict(self.identifiers)
-        self.identifiers |= other.identifiers
-        self.identifiers |= mine
+        # The dictionaries know the hashes of their keys: nothing is called for each value.
+        if not other.identifiers.keys().isdisjoint(self.identifiers):
+            self.identifiers = self.identifiers | other.identifiers | self.identifiers
+        else:
+            self.identifiers |= other.identifiers
         if len(self.identifiers) > MAX_IDENTIFIERS:
             self.identifiers = dict(islice(self.identifiers.items(), MAX_IDENTIFIERS))
             self.report("record.too_many_identifiers", line=self.line, path=None)
         for name, values in other.fields.items():
-            held = self.fields.setdefault(name, {})
+            held = self.fields.get(name)
+            if held is None:
+                self.fields[name] = values.copy()
+                continue
             held |= values
             if len(held) > MAX_VALUES:
                 self.fields[name] = dict(islice(held.items(), MAX_VALUES))
                 self.report("record.too_many_values", line=self.line, path=None)
+        if not other.parties:
+            return
         self.parties |= other.parties
         if len(self.parties) > MAX_VALUES:
             self.parties = dict(islice(self.parties.items(), MAX_VALUES))
@@ -508,61 +516,84 @@ class _Consignment(Declaration):
 
 def _take(draft: _Consignment, frame: Frame) -> None:
     """Take in what an element and all below it yield."""
-    use, leaves = _PLANS[frame.node]
-    for path, line in frame.repeats():
-        draft.report("xml.repeated_element", line=line, path=path)
-    if use is not None:
-        use(draft, frame)
+    use, _ = _PLANS[frame.node]
+    if use is None:
+        _take_inside(draft, frame)
         return
-    for name, leaf in leaves:
-        _leaf(draft, leaf, frame.found(name))
+    _report_repeats(draft, frame)
+    use(draft, frame)
+
+
+def _take_inside(draft: _Consignment, frame: Frame) -> None:
+    """Take in what stands in an element, whatever use there is for all of it together."""
+    _report_repeats(draft, frame)
+    for name, leaf in _PLANS[frame.node][1]:
+        if name in frame.values:
+            _take_leaf(draft, leaf, frame, name)
     for group in frame.groups():
         _take(draft, group)
 
 
-def _leaf(draft: _Consignment, leaf: Leaf, found: Found | None) -> None:
+def _take_leaf(draft: _Consignment, leaf: Leaf, frame: Frame, name: str) -> None:
     """Take in a leaf that is used by itself."""
-    if found is None:
-        return
+    text = frame.values[name]
     if leaf.field is not None:
-        draft.note(leaf.field, f"{leaf.label} {found.text}" if leaf.label else found.text)
+        draft.note(leaf.field, f"{leaf.label} {text}" if leaf.label else text)
     if leaf.use is Use.IDENTIFIER:
         assert leaf.type is not None
-        draft.identify(leaf.type, found, role=leaf.role)
+        draft.identify(leaf.type, frame.found(name), role=leaf.role)
     elif leaf.use is Use.TEXT:
-        draft.free_text(found)
+        draft.free_text(frame.found(name))
+
+
+def _report_repeats(draft: Draft, frame: Frame) -> None:
+    for path, line in frame.repeats():
+        draft.report("xml.repeated_element", line=line, path=path)
+
+
+def _only(draft: Draft, frame: Frame, name: str) -> Frame | None:
+    """Return the one group of a name; others of it are reported."""
+    found = frame.all(name)
+    if len(found) > 1:
+        for more in found[1:]:
+            draft.report("xml.repeated_element", line=more.line, path=more.path)
+    return found[0] if found else None
 
 
 def _party(draft: _Consignment, frame: Frame) -> None:
-    address = _only(draft, frame, "address")
-    draft.party(
-        frame.name,
-        path=frame.path,
-        name=frame.text("name"),
-        number=frame.found("identificationNumber"),
-        kind=PERSON_TYPES.get(frame.text("typeOfPerson"), PartyKind.UNKNOWN),
-        address=Address() if address is None else _address(address),
-        contacts=_contacts(draft, frame.all("communication")),
-    )
-
-
-def _address(frame: Frame) -> Address:
     text = frame.text
-    lines = (
-        " ".join(filter(None, (text("street"), text("streetAdditionalLine"), text("number")))),
-        text("poBox"),
-        " ".join(filter(None, (text("postCode"), text("city")))),
-        text("subDivision"),
+    contacts = [_contact(draft, each) for each in frame.all("communication")]
+    draft.party(
+        frame.node.name,
+        path=frame.node.path,
+        name=text("name"),
+        number=frame.found("identificationNumber"),
+        kind=PERSON_TYPES.get(text("typeOfPerson"), PartyKind.UNKNOWN),
+        address=_address(draft, _only(draft, frame, "address")),
+        contacts=[(kind, found) for kind, found in contacts if found is not None],
     )
-    return Address([line for line in lines if line], text("country"))
 
 
-def _contacts(draft: _Consignment, frames: Sequence[Frame]) -> Iterator[tuple[IdentifierType | None, Found]]:
-    for frame in frames:
-        for path, line in frame.repeats():
-            draft.report("xml.repeated_element", line=line, path=path)
-        if (contact := frame.found("identifier")) is not None:
-            yield COMMUNICATION_TYPES.get(frame.text("type").upper()), contact
+def _address(draft: _Consignment, frame: Frame | None) -> Address:
+    if frame is None:
+        return _NO_ADDRESS
+    _report_repeats(draft, frame)
+    values = frame.values
+    lines = (
+        " ".join([values[name] for name in ("street", "streetAdditionalLine", "number") if name in values]),
+        values.get("poBox", ""),
+        " ".join([values[name] for name in ("postCode", "city") if name in values]),
+        values.get("subDivision", ""),
+    )
+    return Address([line for line in lines if line], values.get("country", ""))
+
+
+_NO_ADDRESS = Address()
+
+
+def _contact(draft: _Consignment, frame: Frame) -> tuple[IdentifierType | None, Found | None]:
+    _report_repeats(draft, frame)
+    return COMMUNICATION_TYPES.get(frame.text("type").upper()), frame.found("identifier")
 
 
 def _means(draft: _Consignment, frame: Frame) -> None:
@@ -588,8 +619,7 @@ def _equipment(draft: _Consignment, frame: Frame) -> None:
     """Take in a container with its seals."""
     seals = frame.all("seal")
     for seal in seals:
-        for path, line in seal.repeats():
-            draft.report("xml.repeated_element", line=line, path=path)
+        _report_repeats(draft, seal)
     found = draft.equipment(
         frame.found("containerIdentificationNumber"), filter(None, (seal.found("identifier") for seal in seals))
     )
@@ -607,14 +637,6 @@ def _equipment(draft: _Consignment, frame: Frame) -> None:
 
 def _left(_draft: _Consignment, _frame: Frame) -> None:
     """Leave an element to whoever reads the level that it is of."""
-
-
-def _only(draft: Draft, frame: Frame, name: str) -> Frame | None:
-    """Return the one group of a name; others of it are reported."""
-    found = frame.all(name)
-    for more in found[1:]:
-        draft.report("xml.repeated_element", line=more.line, path=more.path)
-    return found[0] if found else None
 
 
 def _result(draft: _Consignment, frame: Frame) -> None:
@@ -775,7 +797,7 @@ class _Preloaded:
             self.shared.times += filing.times
             self.shared.issues += filing.issues
             self.shared.absorb(filing)
-        self.size = self.shared.size + sum(house.size + len(house.issues) + 1 for house in houses)
+        self.size = self.shared.size + sum(house.size + 1 for house in houses)
 
 
 class _Pass:
@@ -860,7 +882,7 @@ class _Pass:
 
     def _wait(self, element: etree._Element) -> None:
         house = self._house(element, _PLACI_HOUSE_NODE)
-        self._waiting_size += house.size + len(house.issues) + 1
+        self._waiting_size += house.size + 1
         if self._waiting_size <= MAX_HELD_VALUES:
             self.waiting.append(house)
         else:
@@ -892,17 +914,6 @@ def _listed(known: set[str] | None, more: Iterable[str | None]) -> set[str] | No
         return None
     known.update(item for item in more if item is not None)
     return known if len(known) <= MAX_LISTED else None
-
-
-def _take_inside(draft: _Consignment, frame: Frame) -> None:
-    """Take in what stands in a level: the ENS, the master, a house or a filing."""
-    _, leaves = _PLANS[frame.node]
-    for path, line in frame.repeats():
-        draft.report("xml.repeated_element", line=line, path=path)
-    for name, leaf in leaves:
-        _leaf(draft, leaf, frame.found(name))
-    for group in frame.groups():
-        _take(draft, group)
 
 
 def _filings(owner: Draft, frame: Frame) -> Iterator[_Consignment]:
@@ -978,7 +989,8 @@ class _Ens:
         for filing in self._filing_of.get(house.mrn or "", ()):
             house.absorb(filing)
         if house.containers:
-            house.absorb(self._loose_boxes)
+            if self._loose_boxes.identifiers:
+                house.absorb(self._loose_boxes)
             for container in sorted(house.containers & self._box_of.keys()):
                 house.absorb(self._box_of[container])
         else:

@@ -153,7 +153,7 @@ def table(
 class Frame:
     """One element of a message and what its table knows below it."""
 
-    __slots__ = ("_element", "_groups", "_leaves", "_message", "_repeats", "node", "open")
+    __slots__ = ("_element", "_groups", "_leaves", "_message", "_repeats", "node", "open", "values")
 
     def __init__(self, element: etree._Element, node: Node, message: XmlMessage) -> None:
         self._element = element
@@ -161,6 +161,8 @@ class Frame:
         self.node = node
         self.open = False
         """The message was cut before it closed, or may have been."""
+        self.values: dict[str, str] = {}
+        """Text of each leaf that has one, with its white space folded; of a repeated leaf the first."""
         self._leaves: dict[str, etree._Element] = {}
         """The first of each name."""
         self._repeats: dict[str, list[etree._Element]] | None = None
@@ -184,29 +186,26 @@ class Frame:
 
     def text(self, name: str) -> str:
         """Return a leaf's text with its white space folded, or nothing; of a repeated leaf the first."""
-        leaf = self._leaves.get(name)
-        return "" if leaf is None else self._folded(leaf, name)
+        return self.values.get(name, "")
 
     def found(self, name: str) -> Found | None:
         """Return a leaf's text and where it stands; None where it has none."""
-        leaf = self._leaves.get(name)
-        if leaf is None:
-            return None
-        text = self._folded(leaf, name)
-        return Found(text, self.node.leaf_paths[name], line_of(leaf)) if text else None
+        text = self.values.get(name)
+        return None if text is None else Found(text, self.node.leaf_paths[name], line_of(self._leaves[name]))
 
     def texts(self, name: str) -> list[str]:
         """Return the texts of a leaf that may stand more than once; empty ones are left out."""
-        leaves = [leaf] if (leaf := self._leaves.get(name)) is not None else []
+        texts = [self.text(name)]
         if self._repeats is not None:
-            leaves += self._repeats.get(name, [])
-        return [text for leaf in leaves if (text := self._folded(leaf, name))]
+            path = self.path_of(name)
+            texts += [self._message.text_of(leaf, path) for leaf in self._repeats.get(name, ())]
+        return [text for text in texts if text]
 
-    def repeats(self) -> Iterator[tuple[str, int | None]]:
-        """Yield path and line of every leaf that stood there before, in each name's order."""
-        for name, leaves in (self._repeats or {}).items():
-            for leaf in leaves:
-                yield self.node.leaf_paths[name], line_of(leaf)
+    def repeats(self) -> Sequence[tuple[str, int | None]]:
+        """Return path and line of every leaf of which one stood there before."""
+        if self._repeats is None:
+            return ()
+        return [(self.path_of(name), line_of(leaf)) for name, leaves in self._repeats.items() for leaf in leaves]
 
     def has(self, name: str) -> bool:
         """Whether a leaf stands there, be it empty."""
@@ -241,24 +240,14 @@ class Frame:
         groups = self._groups.get(name)
         return groups[0] if groups else None
 
-    def groups(self) -> Iterator[Frame]:
-        """Yield the groups directly below, of all names; those of one name together."""
-        for name in self._groups:
-            yield from self.all(name)
+    def groups(self) -> list[Frame]:
+        """Return the groups directly below, of all names; those of one name together."""
+        return [group for groups in self._groups.values() for group in groups if not group.open]
 
     def _repeat(self, name: str, leaf: etree._Element) -> None:
         if self._repeats is None:
             self._repeats = {}
         self._repeats.setdefault(name, []).append(leaf)
-
-    def _folded(self, element: etree._Element, name: str) -> str:
-        text = element.text
-        if text is None:
-            return ""
-        if len(text) > MAX_TEXT_CHARS:
-            self._message.too_long(line_of(element), self.path_of(name))
-            return ""
-        return " ".join(text.split())
 
 
 def line_of(element: etree._Element) -> int | None:
@@ -302,6 +291,8 @@ class XmlMessage:
         self._names: set[str] = set()
         self._noticed: set[tuple[str, object]] = set()
         self._open: frozenset[etree._Element] = frozenset()
+        self._plain_unit: etree._Element | None = None
+        """The unit that is handed out, if it surely has no attributes."""
 
     def units(self) -> Iterator[etree._Element]:
         """Yield each unit when it closes, in document order.
@@ -321,7 +312,7 @@ class XmlMessage:
                     in_units += 1
                     continue
                 in_units -= 1
-                self._source.end_unit()
+                self._plain_unit = None if self._source.end_unit() else item
                 # Only what the parser is done with for certain is taken away: not the element that has just closed.
                 _remove(previous)
                 previous = item
@@ -378,40 +369,57 @@ class XmlMessage:
             element: A unit, or the root of a message whose units are through.
             node: Its place in the table.
         """
-        if _HAS_ATTRIBUTES(element):
+        # The stream tells sooner than the tree that a unit has no attribute.
+        if element is not self._plain_unit and _HAS_ATTRIBUTES(element):
             for inner in element.iter():
                 self._bound_names(inner.keys(), inner)
         return self._frame(element, node)
 
     def _frame(self, element: etree._Element, node: Node) -> Frame:
+        # Thousands of these are made a second: each leaf is touched once, and nothing is called for most of them.
         frame = Frame(element, node, self)
         cut = self._open
         if cut and element in cut:
             frame.open = True
-        children = node.children
+        known = node.children
+        values = frame.values
         leaves = frame._leaves  # noqa: SLF001 - the frame is being made
         groups = frame._groups  # noqa: SLF001 - as above
         for child in element:
-            known = children.get(child.tag)
-            if known is None:
+            below = known.get(child.tag)
+            if below is None:
                 # A name that the message was cut in is not what was sent.
                 if not (cut and child in cut):
                     self._unknown(child, node)
-            elif known.leaf:
-                if (cut and child in cut) or (len(child) and self._holds_elements(child, known)):
+            elif below.leaf:
+                if (cut and child in cut) or (len(child) and self._holds_elements(child, below)):
                     continue
-                if known.name not in leaves:
-                    leaves[known.name] = child
-                else:
-                    frame._repeat(known.name, child)  # noqa: SLF001 - as above
-            elif known.skipped:
+                name = below.name
+                if name in leaves:
+                    frame._repeat(name, child)  # noqa: SLF001 - as above
+                    continue
+                leaves[name] = child
+                text = child.text
+                if text is not None and (
+                    text := text if text.isalnum() and len(text) < 64 else self.text_of(child, below.path)
+                ):
+                    values[name] = text
+            elif below.skipped:
                 if len(child):
                     self.skip(child)
-            elif known.name in groups:
-                groups[known.name].append(self._frame(child, known))
+            elif below.name in groups:
+                groups[below.name].append(self._frame(child, below))
             else:
-                groups[known.name] = [self._frame(child, known)]
+                groups[below.name] = [self._frame(child, below)]
         return frame
+
+    def text_of(self, leaf: etree._Element, path: str) -> str:
+        """Return a leaf's text with its white space folded; nothing of one that is too long, which is reported."""
+        text = leaf.text or ""
+        if len(text) > MAX_TEXT_CHARS:
+            self.notice("xml.text_too_long", line=line_of(leaf), path=path, key=line_of(leaf))
+            return ""
+        return " ".join(text.split())
 
     def skip(self, element: etree._Element) -> None:
         """Leave an element alone with all it holds; only the names in it are bounded."""
@@ -433,10 +441,6 @@ class XmlMessage:
         if (path, key) not in self._noticed and len(self._noticed) < MAX_NOTICES:
             self._noticed.add((path, key))
             self.notices.append(Issue(self.file, line, path, code, rejects_record))
-
-    def too_long(self, line: int | None, path: str) -> None:
-        """Report a text that is longer than what is read."""
-        self.notice("xml.text_too_long", line=line, path=path, key=line)
 
     def digest(self) -> bytes:
         """Read what is left and return the SHA-256 of the whole message as it stands in the file."""
@@ -488,6 +492,11 @@ class _Source:
         self._unit_bytes = 0
         """Since the last unit closed; so are the tags."""
         self._unit_tags = 0
+        self._chunks = 0
+        self._unit_chunk = 1
+        """In which the last unit closed."""
+        self._equals_chunk = 0
+        """The last one that holds an equals sign."""
 
     def read(self, _size: int = -1) -> bytes:
         while chunk := self._stream.read(_CHUNK_BYTES):
@@ -496,6 +505,9 @@ class _Source:
                 self.total_bytes += len(chunk)
                 self._unit_bytes += len(chunk)
                 self._unit_tags += chunk.count(b"<")
+                self._chunks += 1
+                if b"=" in chunk:
+                    self._equals_chunk = self._chunks
                 if self._unit_bytes > MAX_UNIT_BYTES or self._unit_tags > MAX_UNIT_TAGS:
                     # Ends the parser; never leaves this module.
                     raise FormatError("xml.too_large")
@@ -508,8 +520,15 @@ class _Source:
         self.at_end = True
         return b""
 
-    def end_unit(self) -> None:
+    def end_unit(self) -> bool:
+        """Note that a unit has closed. Returns whether it may hold attributes.
+
+        The parser has read up to the chunk in which the unit closed, and no unit before this one reached it.
+        """
+        marked = self._equals_chunk >= self._unit_chunk
+        self._unit_chunk = self._chunks
         self._unit_bytes = self._unit_tags = 0
+        return marked
 
     def drain(self) -> None:
         while chunk := self._stream.read(_CHUNK_BYTES):
@@ -611,6 +630,9 @@ def _parser(
         recover=False,
         remove_comments=True,
         remove_pis=True,
+        # White space between elements would be half of the tree.
+        remove_blank_text=True,
+        collect_ids=False,
     )
 
 
@@ -688,7 +710,8 @@ class Schema:
 
     def shown(self, element: etree._Element) -> str:
         """Return an element's local name if the schema declares it, else ``*``: any other may be anything."""
-        name = etree.QName(element).localname
+        # Not by QName, which refuses what the parser takes for a name, such as a lone colon.
+        name = str(element.tag).rpartition("}")[2]
         return name if name in self._names else "*"
 
 

@@ -55,7 +55,7 @@ class Address(NamedTuple):
     country: str = ""
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, (*self.lines, self.country)))
+        return ", ".join([part for part in (*self.lines, self.country) if part])
 
 
 class Declaration(Draft):
@@ -85,15 +85,14 @@ class Declaration(Draft):
             address: Its address; a national telephone number is read as one of its country.
             contacts: Each with the type that it is matched by, or None.
         """
-        self.identify(IdentifierType.EORI, number, role=role)
+        if number is not None:
+            self.identify(IdentifierType.EORI, number, role=role)
+        written = str(address)
+        if written and (name or address.lines):
+            self.note(Field.PARTY_ADDRESSES, f"{role}: {written}")
         if name:
             self.note(Field.PARTY_NAMES, f"{role}: {name}")
-            written = str(address)
-            if written:
-                self.note(Field.PARTY_ADDRESSES, f"{role}: {written}")
             self.involve(Party(role, kind, name, path, address=written, country=address.country))
-        elif address.lines:
-            self.note(Field.PARTY_ADDRESSES, f"{role}: {address}")
         for type_, contact in contacts:
             self.note(Field.PARTY_CONTACTS, f"{role}: {contact.text}")
             if type_ is IdentifierType.PHONE:
@@ -152,7 +151,7 @@ class Declaration(Draft):
         """Take in what a description, marks or additional information certainly hold."""
         for identifier in self.search_text(found):
             if identifier.type in _GOODS_TYPES:
-                self.note(Field.GOODS_IDENTIFIERS, f"{identifier.type} {identifier.value}")
+                self.note(Field.GOODS_IDENTIFIERS, f"{identifier.type.value} {identifier.value}")
 
 
 _GOODS_TYPES = frozenset({IdentifierType.VIN, IdentifierType.CONTAINER})

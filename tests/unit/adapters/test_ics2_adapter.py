@@ -150,7 +150,7 @@ def test_means_of_transport_by_the_type_they_state(
 
 def test_means_of_an_unknown_type_are_reported_and_a_plate_without_a_country_is_half_a_plate() -> None:
     [record], [issue] = read(ens(master=means("34ABC123", "30") + "\n" + means("34ABC123", "77")))
-    assert (issue.code, issue.rejects_record, issue.line) == ("means.type_unknown", False, 6)
+    assert (issue.code, issue.rejects_record, issue.line) == ("means.type_unknown", False, 7)
     assert (values(record, "plate"), values(record, "plate_number")) == ([], ["34ABC123"])
 
 
