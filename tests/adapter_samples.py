@@ -38,14 +38,33 @@ def document(number: str, level: str = "House") -> str:
     return f"<{name}><documentNumber>{number}</documentNumber><type>N714</type></{name}>"
 
 
-def ens(*houses: str, master: str = "", before: str = "", after: str = "", mrn: str | None = ENS_MRN) -> bytes:
+def ens(
+    *houses: str,
+    master: str = "",
+    before: str = "",
+    after: str = "",
+    mrn: str | None = ENS_MRN,
+    issued: str = "",
+    preloaded: str = "",
+) -> bytes:
     """Return a message: ``before`` stands before the master, ``master`` after the houses, ``after`` behind it."""
+    issue = f"<DocumentIssueDate><DateTime>{issued}</DateTime></DocumentIssueDate>" if issued else ""
     mrn_element = "" if mrn is None else f"<MRN>{mrn}</MRN>"
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f'<IE4R05 xmlns="{NS}">\n<functionalReference>X</functionalReference>\n<relatedENS>{mrn_element}{before}\n'
+        f'<IE4R05 xmlns="{NS}">\n<functionalReference>X</functionalReference>{preloaded}\n<relatedENS>{issue}{mrn_element}{before}\n'
         f"<consignmentMasterLevel>\n{''.join(houses)}{master}\n</consignmentMasterLevel>\n{after}\n</relatedENS>\n</IE4R05>\n"
     ).encode()
+
+
+def preload(*houses: str, mrn: str | None = "25DE000000000SYN91", issued: str = "2025-03-01T06:00:00Z") -> str:
+    """Return a pre-loading filing."""
+    mrn_element = "" if mrn is None else f"<MRN>{mrn}</MRN>"
+    return (
+        f"<relatedPLACI><consignmentMasterLevel>{''.join(houses)}</consignmentMasterLevel><partialENSFilingHeader>"
+        f"<documentIssueDate><DateTime>{issued}</DateTime></documentIssueDate>{mrn_element}"
+        "<declarant><identificationNumber>FR11</identificationNumber></declarant></partialENSFilingHeader></relatedPLACI>\n"
+    )
 
 
 def alert(**changes: Any) -> dict[str, Any]:

@@ -447,6 +447,9 @@ MAX_LISTED = 100_000
 """Containers and MRNs of houses kept for the two rules; beyond that the shared ones go to every house. Also
 pre-loading filings of a message that are told apart by name."""
 
+MAX_REQUESTS = 1_000
+"""Requests for risk analysis that one result answers; the schema allows nine."""
+
 _REFERENCE = re.compile(r"[0-9A-Z]{1,35}")
 _REQUEST_REFERENCE = re.compile(r"[0-9A-Za-z][0-9A-Za-z._:/-]{0,34}")
 _SEQUENCE = re.compile(r"[0-9]{1,5}")
@@ -465,7 +468,7 @@ _MRN_TAG = _name("MRN")
 _RECOMMENDATION_TAG = _name("controlRecommendations")
 _RESULT_TAG = _name("riskAnalysisResult")
 _ANALYSIS_TAG = _name("riskAnalysis")
-_RISK_NAMES = {"IE4S02": "risk", "IE4N03": "hit"}
+_RISK_KINDS = {"IE4S02": "risk", "IE4N03": "hit"}
 
 # --- what the parts of a consignment yield ---
 
@@ -1187,22 +1190,34 @@ class _Declarations:
 
 def _read_risk(stream: BinaryIO, file: str, name: str) -> Iterator[Item]:
     """Read a risk result or a risk hit: one record for each request for risk analysis."""
-    units = {_RESULT_TAG, _RECOMMENDATION_TAG} if name == "IE4S02" else ()
+    units = {_ANALYSIS_TAG} if name == "IE4N03" else {_ANALYSIS_TAG, _RESULT_TAG, _RECOMMENDATION_TAG}
     message = XmlMessage(stream, file=file, units=units)
     tree = TREES[name]
     common = _Consignment(file, message.root_line)
-    results: dict[etree._Element, _Consignment] = {}
+    requests: dict[str, _Consignment] = {}
+    lost: list[Issue] = []
+    request = _Consignment(file, None)
     for element in message.units():
         parent = element.getparent()
-        if parent is message.root and element.tag == _RECOMMENDATION_TAG:
+        if parent is message.root and element.tag == _ANALYSIS_TAG:
+            frame = message.frame(element, tree.at("riskAnalysis"))
+            request.line = frame.line
+            _take_inside(request, frame)
+            reference = frame.text("riskAnalysisRequestReference")
+            if _REQUEST_REFERENCE.fullmatch(reference) and reference not in requests and len(requests) < MAX_REQUESTS:
+                request.note(Field.REFERENCE, reference)
+                requests[reference] = request
+            elif len(lost) < MAX_REQUESTS:
+                path = frame.path_of("riskAnalysisRequestReference")
+                lost.append(Issue(file, frame.line, path, "ics2.reference_invalid", rejects_record=True))
+            request = _Consignment(file, None)
+        elif parent is message.root and element.tag == _RECOMMENDATION_TAG:
             _take(common, message.frame(element, tree.at("controlRecommendations")))
         elif parent is not None and parent.tag == _ANALYSIS_TAG and parent.getparent() is message.root:
-            result = message.frame(element, tree.at("riskAnalysis/riskAnalysisResult"))
-            _take(results.setdefault(parent, _Consignment(file, None)), result)
+            _take(request, message.frame(element, tree.at("riskAnalysis/riskAnalysisResult")))
         else:
             message.skip(element)
     digest = message.digest()
-    made = 0
     when: datetime | None = None
     if message.root is not None:
         root = message.frame(message.root, tree)
@@ -1210,41 +1225,28 @@ def _read_risk(stream: BinaryIO, file: str, name: str) -> Iterator[Item]:
         _dated(common, root, "documentIssueDate")
         for header in root.all("MessageHeader")[:1]:
             when = _time(common, header.found("messageTimestamp"))
-        yield from common.issues
-        references: set[str] = set()
-        for element in message.root.iterchildren(_ANALYSIS_TAG):
-            analysis = message.frame(element, tree.at("riskAnalysis"))
-            if analysis.open:
-                continue
-            whole = results.get(element, _Consignment(file, None))
-            whole.line = analysis.line
-            _take_inside(whole, analysis)
-            yield from whole.issues
-            reference = analysis.text("riskAnalysisRequestReference")
-            if not _REQUEST_REFERENCE.fullmatch(reference) or reference in references:
-                path = analysis.path_of("riskAnalysisRequestReference")
-                yield Issue(file, analysis.line, path, "ics2.reference_invalid", rejects_record=True)
-                continue
-            references.add(reference)
-            whole.note(Field.REFERENCE, reference)
-            if name == "IE4N03":
-                whole.note(Field.RISK_RESULT, "hit")
-            whole.absorb(common)
-            made += 1
-            yield Record(
-                source=SourceSystem.ICS2,
-                source_ref=f"{_RISK_NAMES[name]}/{reference}",
-                category=f"ics2.{_RISK_NAMES[name]}",
-                identifiers=tuple(whole.identifiers.values()),
-                fields=filled(whole.fields),
-                message_digest=digest,
-                incomplete=message.cut is not None,
-                version=version_of(max(common.times, default=when)),
-            )
+    yield from common.issues
+    kind = _RISK_KINDS[name]
+    for reference, whole in requests.items():
+        yield from whole.issues
+        if name == "IE4N03":
+            whole.note(Field.RISK_RESULT, "hit")
+        whole.absorb(common)
+        yield Record(
+            source=SourceSystem.ICS2,
+            source_ref=f"{kind}/{reference}",
+            category=f"ics2.{kind}",
+            identifiers=tuple(whole.identifiers.values()),
+            fields=filled(whole.fields),
+            message_digest=digest,
+            incomplete=message.cut is not None,
+            version=version_of(max(common.times, default=when)),
+        )
+    yield from lost
     yield from message.notices
     if message.cut is not None:
-        yield replace(message.cut, rejects_record=message.cut_in_unit or not made)
-    elif not made:
+        yield replace(message.cut, rejects_record=message.cut_in_unit or not requests)
+    elif not requests and not lost:
         yield Issue(file, message.root_line, tree.at("riskAnalysis").path, "ics2.analysis_missing", rejects_record=True)
 
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import io
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Never
 
 import pytest
 
-from connector_psi.adapters import ics2, xml
-from connector_psi.domain.records import Field, IdentifierType, Record
+from connector_psi.adapters import formats, ics2, xml
+from connector_psi.domain.records import (
+    Field,
+    IdentifierType,
+    PartyKind,
+    Record,
+    SourceSystem,
+    Supersession,
+    version_of,
+)
 from connector_psi.errors import ConfigError
 from tests.adapter_samples import (
     BAD_BOX,
@@ -25,11 +34,14 @@ from tests.adapter_samples import (
     ens,
     equipment,
     house,
+    preload,
     read,
+    supersessions,
     values,
 )
 
 MASTER = "/IE4R05/relatedENS/consignmentMasterLevel"
+PLACI = "/IE4R05/relatedPLACI"
 VESSEL = (
     "<activeBorderTransportMeans><identificationNumber>9074729</identificationNumber>"
     "<typeOfIdentification>10</typeOfIdentification><nationality>PA</nationality></activeBorderTransportMeans>"
@@ -47,6 +59,10 @@ def means(number: str, kind: str, nationality: str = "", name: str = "passiveBor
         f"<{name}><identificationNumber>{number}</identificationNumber>"
         f"<typeOfIdentification>{kind}</typeOfIdentification>{country}</{name}>"
     )
+
+
+def filing_of(mrn: str, part: str) -> str:
+    return f"<partialENSFilingHeader><MRN>{mrn}</MRN>{part}</partialENSFilingHeader>"
 
 
 def filing(mrn: str, eori: str) -> str:
@@ -208,6 +224,342 @@ def test_what_analysts_and_controls_wrote_is_not_read() -> None:
     [record], issues = read(ens(before=before))
     assert values(record, "container") == []
     assert issues == []
+
+
+# --- parties ---
+
+
+def test_parties_say_what_they_are_and_at_which_level() -> None:
+    def party(role: str, name: str, kind: str = "") -> str:
+        kind = f"<typeOfPerson>{kind}</typeOfPerson>" if kind else ""
+        address = "<address><street>Weg</street><number>1</number><postCode>10115</postCode><city>Berlin</city><country>DE</country></address>"
+        return f"<{role}><name>{name}</name>{kind}{address}</{role}>"
+
+    goods = f"<goodsShipment>{party('buyer', 'Buyer', '3')}</goodsShipment>"
+    data = ens(
+        house(1, party("consignee", "Novak, Ivana", "1"), goods),
+        master=party("consignee", "Import GmbH", "2") + party("notifyParty", "Unknown"),
+        after=party("declarant", "Lines NV") + filing_of("25BE000000000SYN99", party("declarant", "Agent")),
+    )
+    [record], issues = read(data)
+    assert issues == []
+    assert [(x.role, x.kind, x.name) for x in record.parties] == [
+        ("consignee", PartyKind.PERSON, "Novak, Ivana"),
+        ("buyer", PartyKind.ORGANISATION, "Buyer"),
+        ("declarant", PartyKind.UNKNOWN, "Lines NV"),
+        ("master consignee", PartyKind.ORGANISATION, "Import GmbH"),
+        ("master notifyParty", PartyKind.UNKNOWN, "Unknown"),
+        ("declarant", PartyKind.UNKNOWN, "Agent"),
+    ]
+    assert {(x.address, x.country) for x in record.parties} == {("Weg 1, 10115 Berlin, DE", "DE")}
+    assert record.parties[0].source_path == f"{MASTER}/consignmentHouseLevel/consignee"
+    assert "master consignee: Import GmbH" in record.fields[Field.PARTY_NAMES]
+    [alone], _ = read(ens(master=party("consignee", "Import GmbH", "2")))
+    assert [x.role for x in alone.parties] == ["consignee"]
+
+
+def test_a_consignment_that_only_a_name_tells_is_a_record_and_one_that_nothing_tells_is_none() -> None:
+    [record], _ = read(ens(mrn="ABC123", master="<consignor><name>A</name></consignor>"))
+    assert (record.identifiers, len(record.parties)) == ((), 1)
+    records, issues = read(ens(mrn="ABC123"))
+    assert (records, codes(issues)) == ([], ["mrn.length", "ics2.no_identifier"])
+    assert issues[1].rejects_record
+
+
+# --- post ---
+
+
+def test_postal_items_and_receptacles() -> None:
+    receptacle = "<receptacle><receptacleIdentificationNumber>JPTYOADEFRAAACN60001001010005</receptacleIdentificationNumber></receptacle>"
+    item = document("RB123456785GB").replace("N714", "N750")
+    [record], issues = read(ens(house(1, receptacle, item), master=receptacle, after=""))
+    assert issues == []
+    assert values(record, "receptacle") == ["JPTYOADEFRAAACN60001001010005"]
+    assert values(record, "postal_item") == values(record, "transport_document") == ["RB123456785GB"]
+    assert set(record.fields[Field.GOODS_IDENTIFIERS]) == {
+        "receptacle JPTYOADEFRAAACN60001001010005",
+        "transport_document N750 RB123456785GB",
+    }
+    [preloaded], issues = (
+        read(ens(preloaded=preload(house(None, item))).replace(b"<MRN>" + ENS_MRN.encode(), b"<MRN>"))[0][:1],
+        [],
+    )
+    assert values(preloaded, "postal_item") == ["RB123456785GB"]
+
+
+def test_the_number_of_another_document_is_no_postal_item() -> None:
+    [record], issues = read(ens(house(1, document("RB123456785GB")), master=document("RB123456785GB", "Master")))
+    assert (values(record, "postal_item"), issues) == ([], [])
+    [record], issues = read(ens(house(1, document("RB123456784GB").replace("N714", "N750"))))
+    assert (values(record, "postal_item"), values(record, "transport_document")) == ([], ["RB123456784GB"])
+    assert [x.rejects_record for x in issues] == [False]
+
+
+# --- what was declared before loading ---
+
+
+def test_each_house_of_a_preloading_filing_is_a_record_with_all_its_filings() -> None:
+    goods = "<goodsItem><commodity><descriptionOfGoods>toys</descriptionOfGoods><commodityCode><harmonizedSystemSubHeadingCode>950300</harmonizedSystemSubHeadingCode></commodityCode></commodity></goodsItem>"
+    consignor = "<consignor><name>Toys Ltd</name><typeOfPerson>2</typeOfPerson><communication><identifier>+8613800138000</identifier><type>TE</type></communication></consignor>"
+    data = ens(
+        house(7, document("H-9001")),
+        preloaded=preload(house(None, document("H-1001"), goods), house(None, document("H-1002"), consignor))
+        + preload(house(None, document("H-2001")), mrn="25DE000000000SYN92"),
+    )
+    records, issues = read(data)
+    # The table of a pre-loading house has no sequence number; the sample's houses have none.
+    assert issues == []
+    assert [(x.source_ref, x.category, x.message_ref) for x in records] == [
+        ("25DE000000000SYN91#placi/@1", "ics2.placi", "25DE000000000SYN91#placi"),
+        ("25DE000000000SYN91#placi/@2", "ics2.placi", "25DE000000000SYN91#placi"),
+        ("25DE000000000SYN92#placi/@1", "ics2.placi", "25DE000000000SYN92#placi"),
+        (f"{ENS_MRN}/7", "ics2.ens", ENS_MRN),
+    ]
+    first, second, third, _ = records
+    assert [values(x, "transport_document") for x in records] == [["H1001"], ["H1002"], ["H2001"], ["H9001"]]
+    assert [values(x, "mrn") for x in records] == [["25DE000000000SYN91"]] * 2 + [["25DE000000000SYN92"], [ENS_MRN]]
+    assert [values(x, "eori") for x in records] == [["FR11"]] * 3 + [[]]
+    assert first.fields[Field.HS6] == ("950300",)
+    assert (values(second, "phone"), [x.name for x in second.parties]) == (["+8613800138000"], ["Toys Ltd"])
+    assert first.version == third.version == version_of(datetime(2025, 3, 1, 6, tzinfo=UTC))
+    assert all(x.message_digest == hashlib.sha256(data).digest() for x in records)
+
+
+def test_positions_go_on_where_a_filing_is_named_again() -> None:
+    twice = preload(house(None, document("H-1001"))) + preload(
+        house(None, document("H-1002")), issued="2025-03-05T06:00:00Z"
+    )
+    records, _ = read(ens(preloaded=twice))
+    assert refs(records)[:2] == ["25DE000000000SYN91#placi/@1", "25DE000000000SYN91#placi/@2"]
+    # One version for all that one message says about one thing: else its own end would withdraw the first.
+    assert records[0].version == records[1].version
+    assert supersessions(ens(preloaded=twice), "ics2-ens")[0].version == records[0].version
+
+
+def test_a_message_of_preloading_filings_alone_is_whole() -> None:
+    data = f'<IE4R05 xmlns="{NS}">{preload(house(None, document("H-1001")))}</IE4R05>'.encode()
+    [record], issues = read(data)
+    assert issues == []
+    assert supersessions(data, "ics2-ens") == [
+        Supersession(SourceSystem.ICS2, "25DE000000000SYN91#placi", record.version)
+    ]
+
+
+def test_a_preloading_filing_without_an_mrn_or_a_consignment_is_lost() -> None:
+    records, issues = read(ens(preloaded=preload(house(None), mrn=None) + preload()))
+    assert refs(records) == [ENS_MRN]
+    assert [(x.code, x.path, x.rejects_record) for x in issues] == [
+        ("ics2.mrn_missing", f"{PLACI}/partialENSFilingHeader/MRN", True),
+        ("ics2.consignment_missing", f"{PLACI}/consignmentMasterLevel", True),
+    ]
+
+
+def test_risk_analysis_of_a_preloading_filing_is_not_read() -> None:
+    subject = f"<controlRecommendations><controlSubject><consignmentMasterLevel><consignmentHouseLevel>{equipment(BOX_D)}</consignmentHouseLevel></consignmentMasterLevel></controlSubject></controlRecommendations>"
+    risk = f"<airPreloadingRiskAnalysis>{subject}<doNotLoadDetails>{equipment(BOX_D)}</doNotLoadDetails></airPreloadingRiskAnalysis>"
+    filing_with_risk = preload(house(None, document("H-1001"))).replace("<relatedPLACI>", f"<relatedPLACI>{risk}")
+    records, issues = read(ens(preloaded=filing_with_risk))
+    assert issues == []
+    assert [values(x, "container") for x in records] == [[], []]
+
+
+def test_many_preloading_filings_in_a_second_pass_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    filings = "".join(
+        preload(*(house(None, document(f"H-{n}-{k}")) for k in range(n % 4)), mrn=f"25DE0000000000{n:02}91")
+        for n in range(30)
+    )
+    data = ens(house(1), house(2), preloaded=filings)
+    once = read(data)
+    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", 20)
+    assert read(data) == once
+    assert len(once[0]) == sum(n % 4 for n in range(30)) + 2
+
+
+def test_a_preloading_filing_with_too_many_houses_loses_those_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", 20)
+    records, issues = read(ens(preloaded=preload(*(house(None, document(f"H-1{n:03}")) for n in range(30)))))
+    assert 2 < len(records) < 12
+    lost = [x for x in issues if x.code == "ics2.too_many_houses"]
+    assert len(lost) + len(records) - 1 == 30
+    assert all(x.rejects_record for x in lost)
+
+
+# --- versions ---
+
+
+def test_a_version_is_the_newest_date_that_the_declaration_holds() -> None:
+    def version(**options: Any) -> int:
+        [record], _ = read(ens(**options))
+        return record.version
+
+    later = "<partialENSFilingHeader><registrationDate><DateTime>2025-03-04T06:00:00Z</DateTime></registrationDate></partialENSFilingHeader>"
+    assert version() == 0
+    first, amended = version(issued="2025-03-01T06:00:00Z"), version(issued="2025-03-02T06:00:00Z")
+    completed = version(issued="2025-03-02T06:00:00Z", after=later)
+    assert 0 < first < amended < completed
+    assert completed == version_of(datetime(2025, 3, 4, 6, tzinfo=UTC))
+    asked = ens(issued="2025-03-01T06:00:00Z").replace(
+        b"<functionalReference>",
+        b"<MessageHeader><messageTimestamp>2026-01-01T00:00:00+01:00</messageTimestamp></MessageHeader><functionalReference>",
+    )
+    assert read(asked)[0][0].version == first
+    undated = asked.replace(b"2025-03-01T06:00:00Z", b"")
+    assert read(undated)[0][0].version == version_of(datetime(2025, 12, 31, 23, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("text", ["2025-13-01T06:00:00Z", "2025-03-01T06:00:00", "yesterday"])
+def test_a_time_that_is_none_or_of_no_zone_is_reported(text: str) -> None:
+    [record], [issue] = read(ens(issued=text))
+    assert record.version == 0
+    assert (issue.code, issue.path) == ("field.invalid", "/IE4R05/relatedENS/DocumentIssueDate/DateTime")
+
+
+def test_a_whole_message_ends_with_what_it_supersedes_and_a_cut_one_does_not() -> None:
+    data = ens(house(1), house(2), issued="2025-03-01T06:00:00Z")
+    found = list(formats.read(io.BytesIO(data), file="f"))
+    assert isinstance(found[-1], Supersession)
+    [end] = [x for x in found if isinstance(x, Supersession)]
+    assert (end.source, end.message_ref, end.version, end.withdrawn) == ("ICS2", ENS_MRN, found[0].version, False)
+    assert all(x.message_ref == ENS_MRN for x in found if isinstance(x, Record))
+    assert supersessions(data[:-20], "ics2-ens") == []
+    assert supersessions(ens(house(1), mrn=None), "ics2-ens") == []
+    assert supersessions(ens(after="<consignmentMasterLevel/>"), "ics2-ens") == []
+
+
+# --- risk results and hits ---
+
+
+def risk(*analyses: str, more: str = "", name: str = "IE4S02") -> bytes:
+    return (
+        f'<{name} xmlns="{NS}"><functionalReference>F-1</functionalReference>'
+        f"<documentIssueDate><DateTime>2025-03-02T08:00:00Z</DateTime></documentIssueDate>{''.join(analyses)}{more}</{name}>"
+    ).encode()
+
+
+def analysis(reference: str, *levels: str) -> str:
+    results = "".join(f"<riskAnalysisResult><riskLevel>{x}</riskLevel></riskAnalysisResult>" for x in levels)
+    return f"<riskAnalysis><riskAnalysisRequestReference>{reference}</riskAnalysisRequestReference>{results}</riskAnalysis>\n"
+
+
+def test_a_risk_result_is_a_record_for_each_request() -> None:
+    subject = f"<controlSubject><consignmentMasterLevel>{equipment(BOX_A)}</consignmentMasterLevel></controlSubject>"
+    more = (
+        f"<controlRecommendations><placeOfControl>1</placeOfControl>{subject}<additionalInformation><text>open {BOX_B}</text></additionalInformation></controlRecommendations>"
+        f"<doNotLoadDetails>{equipment(BOX_C)}</doNotLoadDetails>"
+    )
+    analyst = "<riskAnalyst><name>Somebody</name><communication><identifier>+3225550100</identifier><type>TE</type></communication></riskAnalyst>"
+    data = risk(analyst, analysis("RA-1", "12", "3"), analysis("RA-2"), more=more)
+    (first, second), issues = read(data)
+    assert issues == []
+    assert refs([first, second]) == ["risk/RA-1", "risk/RA-2"]
+    assert first.category == "ics2.risk"
+    for record in (first, second):
+        # What is to be controlled and what an analyst wrote is no identifier; what must not be loaded is.
+        assert [(x.type.value, x.value, x.role) for x in record.identifiers] == [
+            ("container", BOX_C, "doNotLoadDetails")
+        ]
+        assert record.parties == ()
+        assert record.message_digest == hashlib.sha256(data).digest()
+        assert record.fields[Field.CONTROL_RECOMMENDATION] == (
+            "place 1",
+            f"open {BOX_B}",
+            f"do_not_load container {BOX_C}",
+        )
+    assert first.fields[Field.RISK_RESULT] == ("level 12", "level 3")
+    assert Field.RISK_RESULT not in second.fields
+    assert first.version == version_of(datetime(2025, 3, 2, 8, tzinfo=UTC))
+    assert supersessions(data, "ics2-risk") == []
+
+
+def test_a_hit_names_the_request_that_it_is_about() -> None:
+    state = "<responsibleMemberState><country>BE</country></responsibleMemberState>"
+    data = risk(analysis("RA-1").replace("</riskAnalysis>", state + "</riskAnalysis>"), name="IE4N03")
+    [record], issues = read(data)
+    assert issues == []
+    assert (record.source_ref, record.category, record.identifiers) == ("hit/RA-1", "ics2.hit", ())
+    assert dict(record.fields) == {
+        Field.RISK_INFORMATION: ("responsible BE",),
+        Field.REFERENCE: ("RA-1", "F-1"),
+        Field.RISK_RESULT: ("hit",),
+    }
+
+
+def test_a_risk_result_without_a_usable_reference_is_lost() -> None:
+    records, issues = read(risk(analysis("RA-1"), analysis("RA-1"), analysis("a b"), analysis("")))
+    assert refs(records) == ["risk/RA-1"]
+    assert [(x.code, x.path, x.rejects_record) for x in issues] == [
+        ("ics2.reference_invalid", "/IE4S02/riskAnalysis/riskAnalysisRequestReference", True)
+    ] * 3
+    assert codes(read(risk())[1]) == ["ics2.analysis_missing"]
+
+
+def test_a_cut_risk_result_keeps_the_requests_that_closed() -> None:
+    data = risk(analysis("RA-1", "1"), analysis("RA-2", "2"), analysis("RA-3", "3"))
+    ends = [i + len(b"</riskAnalysis>") for i in range(len(data)) if data.startswith(b"</riskAnalysis>", i)]
+    for cut in range(len(f'<IE4S02 xmlns="{NS}">'), len(data) - 1):
+        records, issues = read(data[:cut], "ics2-risk")
+        closed = sum(end <= cut for end in ends)
+        assert refs(records) == [f"risk/RA-{n + 1}" for n in range(closed)]
+        assert all(x.incomplete for x in records)
+        assert codes(issues) == ["xml.truncated"]
+
+
+# --- the schema of the agency ---
+
+
+def valid(*houses: str, preloaded: str = "", risk_part: str = "") -> bytes:
+    """Return a message that is valid if its houses are."""
+    return (
+        f'<IE4R05 xmlns="{NS}">\n<MessageHeader><messageId>a</messageId><messageTimestamp>2025-03-04T09:15:00Z</messageTimestamp>'
+        "<messageSender>CR</messageSender><messageRecipient>NES.BE</messageRecipient></MessageHeader>"
+        f"<functionalReference>X</functionalReference>{preloaded}<relatedENS><MRN>{ENS_MRN}</MRN>{risk_part}\n"
+        f"<consignmentMasterLevel>{''.join(houses)}</consignmentMasterLevel></relatedENS></IE4R05>"
+    ).encode()
+
+
+@pytest.fixture
+def xsd(shared: Path) -> Path:
+    return shared / "reference" / "ics2"
+
+
+def test_a_house_that_breaks_the_schema_is_not_taken_in_and_the_others_are(xsd: Path) -> None:
+    broken = house(2, "<containerIndicator>PLANTED</containerIndicator>")
+    data = valid(house(1), broken, house(3), preloaded=preload(house(None), house(None)))
+    records, issues = read(data, schemas=xsd)
+    assert refs(records) == [
+        "25DE000000000SYN91#placi/@1",
+        "25DE000000000SYN91#placi/@2",
+        f"{ENS_MRN}/1",
+        f"{ENS_MRN}/3",
+    ]
+    assert [(x.code, x.line, x.path) for x in issues if x.rejects_record] == [
+        ("xsd.rejected", data[: data.index(broken.encode())].count(b"\n") + 1, f"{MASTER}/consignmentHouseLevel")
+    ]
+    assert "PLANTED" not in repr(issues)
+    assert [x for x in formats.read(io.BytesIO(data), file="f", schemas=xsd) if isinstance(x, Supersession)] == []
+    records, issues = read(valid(house(1), preloaded=preload(house(1), house(None))), schemas=xsd)
+    assert refs(records) == ["25DE000000000SYN91#placi/@1", f"{ENS_MRN}/1"]
+    assert [x.path for x in issues if x.rejects_record] == [f"{PLACI}/consignmentMasterLevel/consignmentHouseLevel"]
+
+
+@pytest.mark.parametrize("held", [5, 1_000_000])
+def test_anything_else_that_breaks_the_schema_rejects_the_message(
+    xsd: Path, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", held)
+    subject = "<controlSubject><consignmentMasterLevel><consignmentHouseLevel><PLANTED/></consignmentHouseLevel></consignmentMasterLevel></controlSubject>"
+    for data in (
+        valid(house(1), risk_part="<reEntryIndicator>PLANTED</reEntryIndicator>"),
+        valid(house(1), risk_part=f"<controlResults>{subject}</controlResults>"),
+        risk(analysis("RA-1", "1")),
+        risk(analysis("RA-1"), name="IE4N03"),
+    ):
+        records, issues = read(data, schemas=xsd)
+        assert records == []
+        assert [(x.code, x.line) for x in issues if x.rejects_record] == [("xsd.rejected", 1)]
+    good = valid(house(1), preloaded=preload(house(None, document("H-1001"))))
+    records, issues = read(good, schemas=xsd)
+    assert (len(records), issues) == (2, [])
 
 
 # --- what is wrong with single values ---
