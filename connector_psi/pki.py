@@ -200,6 +200,9 @@ def verify_identity(chain_pem: bytes, roots_pem: bytes, now: datetime) -> Identi
     verifier = PolicyBuilder().store(Store(roots)).time(now).build_client_verifier()
     try:
         verifier.verify(leaf, intermediates)
+    except _MALFORMED:
+        # The library reads the parts of a certificate only when it comes to them.
+        raise FormatError("certificate: malformed") from None
     except VerificationError:
         # The library's text may quote names of the certificate.
         raise InputError("certificate: does not verify against the federation's roots") from None
@@ -233,9 +236,13 @@ def is_test_root(pem: bytes) -> bool:
     """Say whether a root is a development root; a federation under one is marked synthetic.
 
     Raises:
-        FormatError: Not exactly one certificate. A bundle has no single answer.
+        FormatError: Not exactly one certificate, or its name is malformed. A bundle has no single answer.
     """
-    names = _only_certificate(pem).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    certificate = _only_certificate(pem)
+    try:
+        names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except _MALFORMED:
+        raise FormatError("certificate: malformed name") from None
     return any(name.value == TEST_ROOT_NAME for name in names)
 
 

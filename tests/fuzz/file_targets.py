@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -9,6 +10,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import rfc8785
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from connector_psi import pki, policy
 from connector_psi.audit import checkpoint
@@ -78,12 +81,16 @@ def _certificates() -> tuple[bytes, bytes, bytes]:
 
 
 def _certificate_seeds() -> Iterator[bytes]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     for pem in _certificates():
         yield pem
         yield x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
+
+
+def _pem(data: bytes) -> bytes:
+    """Bytes that are no PEM become the content of one, so that changes of a certificate get as far as its parts."""
+    if data.startswith(b"-----"):
+        return data
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(data) + b"-----END CERTIFICATE-----\n"
 
 
 def _uris() -> Iterator[bytes]:
@@ -107,23 +114,15 @@ def targets() -> Iterator[Target]:
     )
     yield Target("policy", _check_policy, (ConfigError,), _policies, Shape.TEXT, names_keys=True)
     yield Target(
-        "certificate", pki.identity_of, (FormatError,), _certificate_seeds, Shape.TEXT,
+        "certificate", pki.identity_of, (FormatError,), _certificate_seeds, Shape.BYTES,
         check=lambda it: promise(pki.parse_identity(it.uri) == it, "an identity that its URI does not give back"),
     )  # fmt: skip
-    yield Target(
-        "certificate-chain",
-        lambda data: pki.verify_identity(data, _certificates()[0], NOW),
-        (InputError,),
-        _certificate_seeds,
-        Shape.TEXT,
-    )
-    yield Target(
-        "certificate-validity",
-        lambda data: pki.check_validity(data, NOW),
-        (InputError,),
-        _certificate_seeds,
-        Shape.TEXT,
-    )
+    for name, decode, refuses in (
+        ("certificate-chain", lambda pem: pki.verify_identity(pem, _certificates()[0], NOW), InputError),
+        ("certificate-validity", lambda pem: pki.check_validity(pem, NOW), InputError),
+        ("certificate-root", lambda pem: (pki.root_fingerprint(pem), pki.is_test_root(pem)), FormatError),
+    ):
+        yield Target(name, decode, (refuses,), _certificate_seeds, Shape.BYTES, prepare=_pem)
     yield Target(
         "identity-uri", lambda text: (text, pki.parse_identity(text)), (FormatError,), _uris, Shape.TEXT, prepare=text_of,
         check=lambda value: promise(value[1].uri == value[0], "two URIs of one identity"), max_bytes=4096,
