@@ -1,0 +1,106 @@
+"""What ``make fuzz`` found, in the smallest form that shows it; each failed before the decoder was mended."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from connector_psi import pki
+from connector_psi.adapters.mapping import read_mapping
+from connector_psi.adapters.xml import Schema, validate
+from connector_psi.domain.mapping import parse_mapping
+from connector_psi.errors import ConfigError, FormatError, InputError
+from connector_psi.node.descriptor import Descriptor, encode_descriptor, parse_descriptor
+from connector_psi.policy import ProfileRole
+from tests.simulation.memory_log import START
+
+XSD = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:int"/></xs:schema>'
+MAPPING = """
+[source]
+name = "own"
+system = "AFIS"
+category = "afis.vehicle"
+kind = "parquet"
+path = "own.parquet"
+date_formats = [{formats}]
+[record]
+ref = "id"
+[[identifier]]
+type = "vin"
+column = "vin"
+"""
+
+
+def test_a_key_that_a_peer_made_up_does_not_get_into_the_error() -> None:
+    key = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
+    public = key.public_key().public_bytes_raw().hex()
+    valid = Descriptor(
+        v=1, authority="sis", role=ProfileRole.NSIS, address="node.example:1", synthetic=True, root_sha256="0a" * 32, signing_key=public, log_vkey="k"
+    )  # fmt: skip
+    made_up = {**json.loads(encode_descriptor(valid, key)), "QZPLANT7": "x"}
+    with pytest.raises(ConfigError) as refused:
+        parse_descriptor(json.dumps(made_up).encode())
+    assert "QZPLANT7" not in str(refused.value)
+
+
+def _root_with(der: Callable[[bytes], bytes]) -> bytes:
+    """The PEM of a self-signed certificate whose DER form was changed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "somebody")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, START, START + timedelta(days=9))
+    raw = der(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER))
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(raw) + b"-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda der: der.replace(b"somebody", b"some\x80ody"),  # no UTF-8
+        lambda der: der.replace(b"\x0c\x08somebody", b"\x03\x08somebody"),  # a bit string
+    ],
+)
+def test_a_certificate_with_a_malformed_name_is_refused_with_one_error(changed: Callable[[bytes], bytes]) -> None:
+    root = _root_with(changed)
+    with pytest.raises(FormatError):
+        pki.is_test_root(root)
+    with pytest.raises(InputError):
+        pki.verify_identity(root, _root_with(bytes), START)
+
+
+@pytest.mark.parametrize("name", [":", "a:", ":a"])
+def test_a_name_that_is_none_is_a_schema_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.xsd").write_text(XSD, encoding="utf-8")
+    data = f"<{name}>1</{name}>".encode()
+    found = validate(io.BytesIO(data), Schema(tmp_path / "a.xsd"), file="f")
+    assert found.elsewhere
+    assert {issue.path for issue in found.issues} == {"/*"}
+
+
+@pytest.mark.parametrize("layout", ["%m%m", "%d.%m.%Y %d"])
+def test_a_date_format_that_says_something_twice_is_refused(layout: str) -> None:
+    with pytest.raises(ConfigError, match="date_formats"):
+        parse_mapping(MAPPING.format(formats=f'"{layout}"').encode())
+
+
+def test_a_parquet_file_whose_column_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.parquet"
+    # Without the Arrow schema beside it, the name is read from the file's own one.
+    pq.write_table(pa.table({"vin": ["a"], "idQQ": ["1"]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"idQQ", b"id\x80\xff"))
+    (tmp_path / "mapping.toml").write_text(MAPPING.format(formats=""), encoding="utf-8")
+    with pytest.raises(ConfigError, match="no Parquet file that can be read"):
+        list(read_mapping(tmp_path / "mapping.toml", now=START))
