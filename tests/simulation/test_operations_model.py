@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from connector_psi.domain.identifiers import normalise
+from connector_psi.domain.identifiers import implied
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record, SourceSystem
 from connector_psi.errors import AuditError, ConflictError, ConnectorError, UnavailableError
 from connector_psi.pki import Role
@@ -71,8 +72,13 @@ class Model:
 
 
 def _shared(own: Record, other: Record) -> set[IdentifierType]:
-    tokens = {(i.type, i.value) for i in own.identifiers}
-    return {i.type for i in other.identifiers if (i.type, i.value) in tokens}
+    return {kind for kind, _ in _tokens(own) & _tokens(other)}
+
+
+def _tokens(record: Record) -> set[tuple[IdentifierType, str]]:
+    """What a record can be found by: its identifiers, and what follows from them."""
+    said = {(i.type, i.value) for i in record.identifiers}
+    return said.union(*(implied(*token) for token in said))
 
 
 class Play:
