@@ -17,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from connector_psi.domain.identifiers import normalise
-from connector_psi.domain.identifiers import implied
+from connector_psi.domain.identifiers import implied, normalise
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record, SourceSystem
 from connector_psi.errors import AuditError, ConflictError, ConnectorError, UnavailableError
 from connector_psi.pki import Role
