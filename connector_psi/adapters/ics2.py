@@ -48,10 +48,11 @@ from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from connector_psi.adapters.xml import (
     NO_VIOLATIONS,
+    Element,
     Frame,
     Node,
     Violations,
@@ -76,9 +77,6 @@ from connector_psi.domain.records import (
     Supersession,
     version_of,
 )
-
-if TYPE_CHECKING:
-    from lxml import etree
 
 NAMESPACE = "urn:wco:datamodel:eu:ics2:2"
 
@@ -829,7 +827,7 @@ class _Pass:
         self._waiting_size = 0
         self._broken = found.units
         self._unit = -1
-        self._parent: etree._Element | None = None
+        self._parent: Element | None = None
         self._node: Node | None = None
 
     def items(self) -> Iterator[_Consignment | _Preloaded | Issue]:
@@ -856,7 +854,7 @@ class _Pass:
                 self._list(house.containers, {house.mrn} - {None})
                 yield house
 
-    def _place(self, element: etree._Element) -> Node | None:
+    def _place(self, element: Element) -> Node | None:
         """Return the node of a house; None where it is no consignment, or one of a second master."""
         master = element.getparent()
         if master is None or master is not self._parent:
@@ -864,7 +862,7 @@ class _Pass:
             self._node = self._level(master)
         return self._node
 
-    def _level(self, master: etree._Element | None) -> Node | None:
+    def _level(self, master: Element | None) -> Node | None:
         declaration = None if master is None else master.getparent()
         root = self.xml.root
         if declaration is None or root is None or declaration.getparent() is not root:
@@ -875,7 +873,7 @@ class _Pass:
             return _PLACI_HOUSE_NODE
         return _HOUSE_NODE if next(root.iterchildren(_ENS_TAG), None) is declaration else None
 
-    def _house(self, element: etree._Element, node: Node) -> _Consignment:
+    def _house(self, element: Element, node: Node) -> _Consignment:
         frame = self.xml.frame(element, node)
         house = _Consignment(self.file, frame.line)
         _named(house, frame)
@@ -883,7 +881,7 @@ class _Pass:
         _take_inside(house, frame)
         return house
 
-    def _wait(self, element: etree._Element) -> None:
+    def _wait(self, element: Element) -> None:
         house = self._house(element, _PLACI_HOUSE_NODE)
         self._waiting_size += house.size + 1
         if self._waiting_size <= MAX_HELD_VALUES:
@@ -892,7 +890,7 @@ class _Pass:
             path = _PLACI_HOUSE_NODE.path
             self.xml.notice("ics2.too_many_houses", line=house.line, path=path, key=house.line, rejects_record=True)
 
-    def _glance(self, element: etree._Element) -> None:
+    def _glance(self, element: Element) -> None:
         """Note what the two rules need of a house, in the places where it is read from."""
         draft = Draft(self.file)
         containers = set()
