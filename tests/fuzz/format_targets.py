@@ -154,6 +154,8 @@ def _check_record(record: Record) -> None:
 
 def _check_supersession(item: Supersession) -> None:
     promise(0 < len(item.message_ref) <= MAX_REF_CHARS, "message_ref of a supersession")
+    promise(len(item.same_as) <= MAX_REF_CHARS, "same_as of a supersession")
+    convert.supersession_message(item).SerializeToString()
     promise(0 <= item.version <= MAX_VERSION, "version of a supersession")
     promise(not item.reason or item.withdrawn, "a reason without a withdrawal")
 

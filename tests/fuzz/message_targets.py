@@ -13,7 +13,19 @@ from google.protobuf.message import DecodeError, Message
 from connector_psi import disclosure, policy
 from connector_psi.audit import checkpoint, entries, merkle
 from connector_psi.domain import identifiers
-from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem, TokenClass
+from connector_psi.domain.records import (
+    Field,
+    Identifier,
+    IdentifierType,
+    Party,
+    PartyKind,
+    Rank,
+    Record,
+    SourceSystem,
+    Supersession,
+    TokenClass,
+    version_of,
+)
 from connector_psi.encoding import manifest
 from connector_psi.errors import (
     FormatError,
@@ -223,6 +235,9 @@ def _are_the_outputs(value: list[bytes]) -> None:
 
 def _register(data: bytes) -> list[tuple[Record | None, tuple[str, ...]]]:
     request = _message(registry_pb2.RegisterRequest, data)
+    for item in request.supersessions:
+        convert.supersession_message(convert.parse_supersession(item)).SerializeToString()
+    convert.parse_position(request)
     return [_canonical(convert.parse_record(record)) for record in request.records]
 
 
@@ -250,10 +265,18 @@ def _records() -> Iterator[bytes]:
         fields={Field.ACTION: ("seizure",), Field.WARNINGS: ("armed", "violent")},
         message_digest=bytes(32),
         valid_until=NOW + timedelta(days=365),
+        parties=(Party("subject", PartyKind.PERSON, "Doe, Jo", "$.person", aliases=("J",), nationalities=("DE",)),),
+        message_ref="DE0000000000001",
+        version=version_of(NOW, Rank.AMENDMENT),
     )  # fmt: skip
     message = convert.record_message(record)
     yield registry_pb2.RegisterRequest(records=[message]).SerializeToString()
-    yield registry_pb2.RegisterRequest(records=[message, message]).SerializeToString()
+    ended = Supersession(SourceSystem.SIS, "DE0000000000001", version_of(NOW), withdrawn=True, reason="deleted")
+    yield registry_pb2.RegisterRequest(
+        records=[message, message],
+        supersessions=[convert.supersession_message(ended)],
+        position=registry_pb2.Position(key="SIS/own", text="2026-11-22"),
+    ).SerializeToString()
 
 
 def _read_set_request(data: bytes) -> str:
