@@ -41,6 +41,7 @@ Source: EU customs data model, ICS2 V2.21 (namespace ``urn:wco:datamodel:eu:ics2
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -411,6 +412,9 @@ SKIPPED_SUBTREES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """Message -> path below its root of an element that is left alone with all it holds -> why."""
 
 
+_INLINE = frozenset({"address", "commodity", "commodityCode", "goodsShipment"})
+
+
 def _tree(message: str) -> Node:
     used = [path for path, leaf in LEAVES[message].items() if leaf.use is not Use.SKIP]
     reached = {path[:end] for path in used for end in range(len(path)) if path[end] == "/"}
@@ -422,7 +426,7 @@ def _tree(message: str) -> Node:
                 (path[:end] for end in range(len(path)) if path[end] == "/" and path[:end] not in reached), path
             )
             skipped.append(outer)
-    return table(message, used, skipped=skipped, namespace=NAMESPACE)
+    return table(message, used, skipped=skipped, inline=_INLINE, namespace=NAMESPACE)
 
 
 TREES: Mapping[str, Node] = MappingProxyType({message: _tree(message) for message in LEAVES})
@@ -517,12 +521,18 @@ class _Consignment(Declaration):
 
 def _take(draft: _Consignment, frame: Frame) -> None:
     """Take in what an element and all below it yield."""
-    use, _ = _PLANS[frame.node]
-    if use is None:
-        _take_inside(draft, frame)
+    if frame.repeated:
+        _report_repeats(draft, frame)
+    use, leaves = _PLANS[frame.node]
+    if use is not None:
+        use(draft, frame)
         return
-    _report_repeats(draft, frame)
-    use(draft, frame)
+    values = frame.values
+    for name, leaf in leaves:
+        if name in values:
+            _take_leaf(draft, leaf, frame, name)
+    for group in frame.groups():
+        _take(draft, group)
 
 
 def _take_inside(draft: _Consignment, frame: Frame) -> None:
@@ -562,39 +572,30 @@ def _only(draft: Draft, frame: Frame, name: str) -> Frame | None:
 
 
 def _party(draft: _Consignment, frame: Frame) -> None:
-    text = frame.text
-    contacts = [_contact(draft, each) for each in frame.all("communication")]
-    draft.party(
-        frame.node.name,
-        path=frame.node.path,
-        name=text("name"),
-        number=frame.found("identificationNumber"),
-        kind=PERSON_TYPES.get(text("typeOfPerson"), PartyKind.UNKNOWN),
-        address=_address(draft, _only(draft, frame, "address")),
-        contacts=[(kind, found) for kind, found in contacts if found is not None],
-    )
-
-
-def _address(draft: _Consignment, frame: Frame | None) -> Address:
-    if frame is None:
-        return _NO_ADDRESS
-    _report_repeats(draft, frame)
-    values = frame.values
+    value = frame.values.get
+    contacts = []
+    for contact in frame.all("communication"):
+        _report_repeats(draft, contact)
+        if (found := contact.found("identifier")) is not None:
+            contacts.append((COMMUNICATION_TYPES.get(contact.text("type").upper()), found))
+    street, more, number = value("address/street"), value("address/streetAdditionalLine"), value("address/number")
+    post_code, city = value("address/postCode"), value("address/city")
     lines = (
-        " ".join([values[name] for name in ("street", "streetAdditionalLine", "number") if name in values]),
-        values.get("poBox", ""),
-        " ".join([values[name] for name in ("postCode", "city") if name in values]),
-        values.get("subDivision", ""),
+        " ".join([part for part in (street, more, number) if part]),
+        value("address/poBox", ""),
+        f"{post_code} {city}" if post_code and city else post_code or city or "",
+        value("address/subDivision", ""),
     )
-    return Address([line for line in lines if line], values.get("country", ""))
-
-
-_NO_ADDRESS = Address()
-
-
-def _contact(draft: _Consignment, frame: Frame) -> tuple[IdentifierType | None, Found | None]:
-    _report_repeats(draft, frame)
-    return COMMUNICATION_TYPES.get(frame.text("type").upper()), frame.found("identifier")
+    node = frame.node
+    draft.party(
+        node.name,
+        path=node.path,
+        name=value("name", ""),
+        number=frame.found("identificationNumber"),
+        kind=PERSON_TYPES.get(value("typeOfPerson", ""), PartyKind.UNKNOWN),
+        address=Address([line for line in lines if line], value("address/country", "")),
+        contacts=contacts,
+    )
 
 
 def _means(draft: _Consignment, frame: Frame) -> None:
@@ -678,8 +679,8 @@ def _plans() -> Iterator[tuple[Node, tuple[Callable[[_Consignment, Frame], None]
         uses = _USES if message == "IE4R05" else {"riskAnalysisResult": _result, "riskAnalysis": _left}
         for node in tree.walk():
             leaves = {
-                name: leaf
-                for name, path in node.leaf_paths.items()
+                key: leaf
+                for key, path in node.leaf_paths.items()
                 if (leaf := LEAVES[message][path.removeprefix(f"/{message}/")]).use
                 in {Use.IDENTIFIER, Use.TEXT, Use.VALUE}
             }
@@ -808,9 +809,17 @@ class _Pass:
         stream: The message, at its first byte.
         file: Display name.
         found: Where it departs from its schema.
+        held: What an earlier pass has made of the beginning; it is not made again.
     """
 
-    def __init__(self, stream: BinaryIO, file: str, found: Violations) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        file: str,
+        found: Violations,
+        held: Iterable[_Consignment | _Preloaded | Issue] = (),
+    ) -> None:
+        self._held = deque(held)
         self.xml = XmlMessage(stream, file=file, units={_HOUSE_TAG, _PLACI_TAG})
         self.file = file
         self.light = False
@@ -835,12 +844,14 @@ class _Pass:
         for element in self.xml.units():
             if element.tag == _PLACI_TAG:
                 if element.getparent() is self.xml.root:
-                    houses, self.waiting, self._waiting_size = self.waiting, [], 0
-                    yield _Preloaded(self.file, self.xml.frame(element, _PLACI_NODE), houses)
+                    yield self._held.popleft() if self._held else self._preloaded(element)
                 continue
             self._unit += 1
             node = self._place(element)
-            if self._unit in self._broken and node is not None:
+            if self._held and node is not None:
+                if node is _HOUSE_NODE or self._unit in self._broken:
+                    yield self._held.popleft()
+            elif self._unit in self._broken and node is not None:
                 yield Issue(self.file, line_of(element), node.path, "xsd.rejected", rejects_record=True)
             elif node is None:
                 self.broken_elsewhere = self.broken_elsewhere or self._unit in self._broken
@@ -853,6 +864,10 @@ class _Pass:
                 house = self._house(element, node)
                 self._list(house.containers, {house.mrn} - {None})
                 yield house
+
+    def _preloaded(self, element: Element) -> _Preloaded:
+        houses, self.waiting, self._waiting_size = self.waiting, [], 0
+        return _Preloaded(self.file, self.xml.frame(element, _PLACI_NODE), houses)
 
     def _place(self, element: Element) -> Node | None:
         """Return the node of a house; None where it is no consignment, or one of a second master."""
@@ -1033,23 +1048,24 @@ def _as_shared(master: _Consignment) -> Draft:
 def _read_declarations(stream: BinaryIO, file: str, found: Violations) -> Iterator[Item]:
     start = stream.tell()
     first = _Pass(stream, file, found)
-    held: list[_Consignment | _Preloaded | Issue] | None = []
+    held: list[_Consignment | _Preloaded | Issue] = []
     size = 0
     for item in first.items():
-        if held is not None:
+        if not first.light:
             held.append(item)
             size += 1 if isinstance(item, Issue) else item.size + 1
-            if size > MAX_HELD_VALUES:
-                held, first.light = None, True
+            first.light = size > MAX_HELD_VALUES
     if first.broken_elsewhere:
         yield Issue(file, first.xml.root_line, "/IE4R05", "xsd.rejected", rejects_record=True)
         return
-    yield from _Declarations(first).finish(held, lambda: _again(stream, start, file, found))
-
-
-def _again(stream: BinaryIO, start: int, file: str, found: Violations) -> _Pass:
-    stream.seek(start)
-    return _Pass(stream, file, found)
+    message = _Declarations(first)
+    if first.light:
+        stream.seek(start)
+        last = _Pass(stream, file, found, held)
+        held = []
+        yield from message.finish(last.items(), last)
+    else:
+        yield from message.finish(held, first)
 
 
 class _Declarations:
@@ -1078,20 +1094,11 @@ class _Declarations:
                     "xml.repeated_element", line=more.line, path=more.path, key=more.line, rejects_record=True
                 )
 
-    def finish(
-        self, held: list[_Consignment | _Preloaded | Issue] | None, again: Callable[[], _Pass]
-    ) -> Iterator[Item]:
-        """Yield everything: of what was held, else of a second pass."""
+    def finish(self, items: Iterable[_Consignment | _Preloaded | Issue], last: _Pass) -> Iterator[Item]:
+        """Yield everything; ``last`` is the pass that the items come from."""
         yield from self._header.issues
         if self._ens is not None:
             yield from self._ens.issues
-        last = self._first
-        items: Iterable[_Consignment | _Preloaded | Issue]
-        if held is None:
-            last = again()
-            items = last.items()
-        else:
-            items = held
         for item in items:
             if isinstance(item, Issue):
                 self._lost = True

@@ -60,6 +60,8 @@ MAX_UNIT_BYTES = 16 * 2**20
 """Of a message between the ends of two units, attachments apart; all of it where it has no units."""
 MAX_UNIT_TAGS = 800_000
 """Tags there. A tree takes some 150 bytes an element; a full consignment has half as many tags as this."""
+MAX_FRAMES = 150_000
+"""Groups of one element that is framed; 9,999 goods items have fewer."""
 MAX_HELD_BYTES = 8 * 2**20
 """Read between two counts of the elements that are held."""
 MAX_HELD_ELEMENTS = 150_000
@@ -87,17 +89,21 @@ class Node:
     ``path`` is absolute and without positions, the only form in which a path is ever reported.
     """
 
-    __slots__ = ("children", "leaf", "leaf_paths", "name", "path", "skipped")
+    __slots__ = ("children", "inline", "key", "leaf", "leaf_paths", "name", "path", "skipped")
 
     def __init__(self, name: str, path: str) -> None:
         self.name = name
         self.path = path
         self.leaf = False
         self.skipped = False
+        self.inline = False
+        """It has no frame of its own: what stands in it belongs to the frame around it."""
+        self.key = name
+        """What a leaf is called in its frame: its path from there."""
         self.children: dict[str, Node] = {}
         """By qualified name."""
         self.leaf_paths: dict[str, str] = {}
-        """Local name -> path of each leaf among them."""
+        """Key -> path of each leaf in its frame."""
 
     def at(self, path: str) -> Node:
         """Return the node at a path below this one, which the table must have."""
@@ -120,6 +126,7 @@ def table(
     leaves: Iterable[str],
     *,
     skipped: Iterable[str] = (),
+    inline: Collection[str] = (),
     namespace: str = "",
 ) -> Node:
     """Build the table of a message.
@@ -128,6 +135,8 @@ def table(
         root: Local name of the root element.
         leaves: Paths of leaf elements below it, such as ``Consignee/name``.
         skipped: Paths of elements that are left alone with all they hold.
+        inline: Names of groups that stand at most once and only bracket what is in them, such as an address. They have
+            no frame: their leaves are those of the group around them, called ``address/city``.
         namespace: Of the elements below the root; none where they are unqualified.
     """
     top = Node(root, f"/{root}")
@@ -146,8 +155,20 @@ def table(
     for path in leaves:
         reach(path).leaf = True
     for node in top.walk():
-        node.leaf_paths = {child.name: child.path for child in node.children.values() if child.leaf}
+        node.inline = node.name in inline and not node.leaf and not node.skipped
+    for node in top.walk():
+        if not node.inline:
+            _name_leaves(node, node, "")
     return top
+
+
+def _name_leaves(owner: Node, node: Node, prefix: str) -> None:
+    for child in node.children.values():
+        if child.leaf:
+            child.key = prefix + child.name
+            owner.leaf_paths[child.key] = child.path
+        elif child.inline:
+            _name_leaves(owner, child, f"{prefix}{child.name}/")
 
 
 class Frame:
@@ -200,6 +221,11 @@ class Frame:
             path = self.path_of(name)
             texts += [self._message.text_of(leaf, path) for leaf in self._repeats.get(name, ())]
         return [text for text in texts if text]
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a leaf stands there more than once."""
+        return self._repeats is not None
 
     def repeats(self) -> Sequence[tuple[str, int | None]]:
         """Return path and line of every leaf of which one stood there before."""
@@ -291,6 +317,7 @@ class XmlMessage:
         self._names: set[str] = set()
         self._noticed: set[tuple[str, object]] = set()
         self._open: frozenset[etree._Element] = frozenset()
+        self._frames = 0
         self._plain_unit: etree._Element | None = None
         """The unit that is handed out, if it surely has no attributes."""
 
@@ -373,14 +400,20 @@ class XmlMessage:
         if element is not self._plain_unit and _HAS_ATTRIBUTES(element):
             for inner in element.iter():
                 self._bound_names(inner.keys(), inner)
+        self._frames = 0
         return self._frame(element, node)
 
     def _frame(self, element: etree._Element, node: Node) -> Frame:
-        # Thousands of these are made a second: each leaf is touched once, and nothing is called for most of them.
         frame = Frame(element, node, self)
-        cut = self._open
-        if cut and element in cut:
+        self._frames += 1
+        if self._open and element in self._open:
             frame.open = True
+        self._fill(frame, element, node)
+        return frame
+
+    def _fill(self, frame: Frame, element: etree._Element, node: Node) -> None:
+        # Thousands of frames are made a second: each leaf is touched once, and nothing is called for most of them.
+        cut = self._open
         known = node.children
         values = frame.values
         leaves = frame._leaves  # noqa: SLF001 - the frame is being made
@@ -394,24 +427,30 @@ class XmlMessage:
             elif below.leaf:
                 if (cut and child in cut) or (len(child) and self._holds_elements(child, below)):
                     continue
-                name = below.name
-                if name in leaves:
-                    frame._repeat(name, child)  # noqa: SLF001 - as above
+                key = below.key
+                if key in leaves:
+                    frame._repeat(key, child)  # noqa: SLF001 - as above
                     continue
-                leaves[name] = child
+                leaves[key] = child
                 text = child.text
-                if text is not None and (
-                    text := text if text.isalnum() and len(text) < 64 else self.text_of(child, below.path)
-                ):
-                    values[name] = text
+                if text is not None:
+                    if not text.isalnum() or len(text) > 64:
+                        text = self.text_of(child, below.path)
+                    if text:
+                        values[key] = text
             elif below.skipped:
                 if len(child):
                     self.skip(child)
+            elif self._frames >= MAX_FRAMES:
+                self.stop("xml.too_large", line=line_of(child))
+                break
+            elif below.inline:
+                if not (cut and child in cut):
+                    self._fill(frame, child, below)
             elif below.name in groups:
                 groups[below.name].append(self._frame(child, below))
             else:
                 groups[below.name] = [self._frame(child, below)]
-        return frame
 
     def text_of(self, leaf: etree._Element, path: str) -> str:
         """Return a leaf's text with its white space folded; nothing of one that is too long, which is reported."""

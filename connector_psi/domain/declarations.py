@@ -55,7 +55,8 @@ class Address(NamedTuple):
     country: str = ""
 
     def __str__(self) -> str:
-        return ", ".join([part for part in (*self.lines, self.country) if part])
+        written = ", ".join([line for line in self.lines if line])
+        return f"{written}, {self.country}" if written and self.country else written or self.country
 
 
 class Declaration(Draft):
@@ -87,16 +88,17 @@ class Declaration(Draft):
         """
         if number is not None:
             self.identify(IdentifierType.EORI, number, role=role)
-        written = str(address)
-        if written and (name or address.lines):
-            self.note(Field.PARTY_ADDRESSES, f"{role}: {written}")
-        if name:
-            self.note(Field.PARTY_NAMES, f"{role}: {name}")
-            self.involve(Party(role, kind, name, path, address=written, country=address.country))
+        country = address.country
+        if name or address.lines:
+            written = str(address)
+            self.note(Field.PARTY_ADDRESSES, f"{role}: {written}" if written else "")
+            if name:
+                self.note(Field.PARTY_NAMES, f"{role}: {name}")
+                self.involve(Party(role, kind, name, path, address=written, country=country))
         for type_, contact in contacts:
             self.note(Field.PARTY_CONTACTS, f"{role}: {contact.text}")
             if type_ is IdentifierType.PHONE:
-                self.identify(type_, contact, role=role, country=address.country)
+                self.identify(type_, contact, role=role, country=country)
             elif type_ is not None:
                 self.identify(type_, contact, role=role)
 
