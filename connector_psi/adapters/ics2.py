@@ -1062,6 +1062,7 @@ def _read_declarations(stream: BinaryIO, file: str, found: Violations) -> Iterat
     if first.light:
         stream.seek(start)
         last = _Pass(stream, file, found, held)
+        last.xml.continues(first.xml)
         held = []
         yield from message.finish(last.items(), last)
     else:
@@ -1172,7 +1173,10 @@ class _Declarations:
 
     def _last_issues(self, last: _Pass) -> Iterator[Issue]:
         """Yield what is wrong with the message as a whole, once it is known what was lost."""
-        notices = dict.fromkeys([*last.xml.notices, *self._first.xml.notices])
+        notices = list(self._first.xml.notices)
+        if last is not self._first:
+            notices += last.xml.notices
+        notices.sort(key=lambda notice: notice.line or 0)
         self._lost = self._lost or any(notice.rejects_record for notice in notices)
         yield from notices
         file, ens = self._first.file, self._ens

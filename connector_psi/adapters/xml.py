@@ -452,6 +452,10 @@ class XmlMessage:
             else:
                 groups[below.name] = [self._frame(child, below)]
 
+    def continues(self, other: XmlMessage) -> None:
+        """Leave out what another pass over the same message has noticed."""
+        self._noticed |= other._noticed
+
     def text_of(self, leaf: etree._Element, path: str) -> str:
         """Return a leaf's text with its white space folded; nothing of one that is too long, which is reported."""
         text = leaf.text or ""
