@@ -239,7 +239,8 @@ def _read(stream: BinaryIO, file: str, name: str | None, schemas: Path | None) -
         name = name or detect(file, head)
     except FormatError:
         # An XML message may hide its root behind what is not read at all, such as a DOCTYPE.
-        refused = refuse(stream, file=file) if _XML_START.match(head) else None
-        yield refused or Issue(file, 1, None, "file.unknown_format", rejects_record=True)
+        is_xml = _XML_START.match(head) is not None
+        refused = refuse(stream, file=file) if is_xml else None
+        yield refused or Issue(file, 1 if is_xml else None, None, "file.unknown_format", rejects_record=True)
         return
     yield from FORMATS[name].read(stream, file, schemas)

@@ -34,6 +34,8 @@ from connector_psi.storage import queried
 from connector_psi.storage.cases import CaseRow
 
 Context = grpc.ServicerContext
+MAX_ID = 2**63 - 1
+"""Of a row; on the wire it is a uint64, which no store holds."""
 MAX_RECORDS = 1000
 WATCH_POLL_S = 0.5
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -336,7 +338,7 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         self, request: registry_pb2.ReportQualityRequest, context: Context
     ) -> registry_pb2.ReportQualityResponse:
         """What the stored records can be matched by, in parts."""
-        found, following = coverage_part(self._service.node, request.after)
+        found, following = coverage_part(self._service.node, min(request.after, MAX_ID))
         value = {category: coverage.as_json() for category, coverage in found.items()}
         return registry_pb2.ReportQualityResponse(json=convert.json_text(value), next=following)
 

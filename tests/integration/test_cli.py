@@ -24,6 +24,7 @@ import pytest
 import typer
 
 from connector_psi import cli, pki
+from connector_psi.commands import nodes
 from connector_psi.domain.clock import SystemRandom
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout
@@ -55,6 +56,7 @@ COMMANDS = dict(_commands(typer.main.get_command(cli.app)))
 def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A node that is never served, with the folder of its PKI beside it."""
     root = tmp_path_factory.mktemp("lone")
+    (root / "ens.xml").write_bytes(ens(house(1, equipment(BOX_A))))
     for code in ("ics2", "sis"):
         done = live.run(
             "init", root / code, "--authority", code, "--profile", code, "--pki", root / "pki", *ADDRESSES, "--json"
@@ -66,6 +68,8 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "descriptor": str(root / code / "descriptor.json"),
             "synthetic": True,
         }
+    # A command that succeeds signs the log; those that follow look at a checkpoint, and many of them fail.
+    assert live.run("status", root / "ics2").code == 0
     return root / "ics2"
 
 
@@ -149,7 +153,7 @@ def test_version_names_the_backend() -> None:
         pytest.param(["ingest", "DIR", "DIR/nowhere.xml"], id="a file that is not there"),
         pytest.param(["ingest", "DIR", "DIR/people"], id="a folder as a file"),
         pytest.param(["ingest", "DIR", "DIR/node.toml", "--format", "zip"], id="no such format"),
-        pytest.param(["ingest", "DIR", "DIR/node.toml", "--format", "ics2-ens", "--schemas", "DIR"], id="no schemas"),
+        pytest.param(["ingest", "DIR", "DIR/../ens.xml", "--schemas", "DIR"], id="no schemas"),
         pytest.param(["matches", "confirm", "DIR", "x", "--reason", "r"], id="nobody confirms"),
         pytest.param(["matches", "confirm", "DIR", "x", "--reason", "r", "--as", "DIR/none.crt"], id="no certificate"),
         pytest.param(["matches", "list", "DIR", "--as", "DIR/node.toml"], id="a certificate that is none"),
@@ -315,7 +319,7 @@ def test_a_defect_is_1_and_tells_no_value(lone: Path, monkeypatch: pytest.Monkey
     def defect(*_: object) -> None:
         raise KeyError(SECRET)
 
-    monkeypatch.setattr(cli, "open_local", defect)
+    monkeypatch.setattr(nodes, "open_local", defect)
     done = live.run("status", lone, *["--json"] * as_json)
     assert done.code == 1
     assert "KeyError at test_cli.py:" in done.err

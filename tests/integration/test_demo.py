@@ -61,7 +61,8 @@ def test_the_report_has_the_keys_that_are_documented(run: Run) -> None:
     assert [node["authority"] for node in report["nodes"]] == list(AUTHORITIES)
     assert all(set(node) == {"authority", "pid", "records", "tokens"} for node in report["nodes"])
     records = {node["authority"]: node["records"] for node in report["nodes"]}
-    assert (records["sis"], records["europol"]) == (5_000, 1_000)
+    # One of the alerts of SIS has expired, and is in matching no more.
+    assert (records["sis"], records["europol"]) == (4_999, 1_000)
     assert records["ics2"] > 400
     assert report["records"] == sum(records.values())
     assert report["tokens"] == sum(node["tokens"] for node in report["nodes"])

@@ -327,7 +327,7 @@ def test_a_leaf_of_the_local_port_goes_to_auditors_and_data_protection_officers_
 
 def test_an_exported_bundle_holds_leaves_and_no_bodies(federation: Wired, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_log_to_stderr", lambda _level: None)
+        patch.setattr(cli, "log_to_stderr", lambda _level: None)
         out = tmp_path / "bundle"
         done = CliRunner().invoke(
             cli.app, ["log", "export", str(federation.root / "sis"), "--evidence", str(out), "--json"]

@@ -29,7 +29,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from connector_psi.audit.checkpoint import Checkpoint, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.audit.merkle import root as tree_root
-from connector_psi.domain.identifiers import normalise
+from connector_psi.domain.identifiers import implied, normalise
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record
 from connector_psi.errors import AuditError, ConnectorError
 from connector_psi.node import ports, publishing
@@ -66,13 +66,19 @@ DECLARATIONS = (
 )
 
 
+def tokens_of(record: Record) -> set[tuple[IdentifierType, str]]:
+    """What a record can be found by: its identifiers, and what follows from them."""
+    said = {(i.type, i.value) for i in record.identifiers}
+    return said.union(*(implied(*token) for token in said))
+
+
 def plaintext_join() -> list[tuple[str, list[str]]]:
     """What the two nodes must find, computed from both sides' records in the clear: (declaration, identifier types)."""
     found = []
     for own in (r for batch in DECLARATIONS for r in batch):
-        tokens = {(i.type, i.value) for i in own.identifiers}
+        tokens = tokens_of(own)
         for other in (r for batch in ALERTS for r in batch if not r.hidden):
-            shared = {i.type for i in other.identifiers if (i.type, i.value) in tokens}
+            shared = {kind for kind, _ in tokens_of(other) & tokens}
             if any(IDENTIFIER_TABLE[kind].suffices_alone for kind in shared) or len(shared) > 1:
                 found.append((own.source_ref, sorted(kind.value for kind in shared)))
     return sorted(found)

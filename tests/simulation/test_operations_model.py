@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from connector_psi.domain.identifiers import implied, normalise
+from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record, SourceSystem
 from connector_psi.errors import AuditError, ConflictError, ConnectorError, UnavailableError
 from connector_psi.pki import Role
 from connector_psi.storage import owned
 from connector_psi.storage import records as record_store
-from tests.simulation.crash import Diary, Told, prepare, verify_invariants, verify_tidy
+from tests.simulation.crash import Diary, Told, prepare, tokens_of, verify_invariants, verify_tidy
 from tests.simulation.faults import AGREEMENT, PURPOSE
 from tests.simulation.federation import alert, declaration, person
 
@@ -71,13 +71,7 @@ class Model:
 
 
 def _shared(own: Record, other: Record) -> set[IdentifierType]:
-    return {kind for kind, _ in _tokens(own) & _tokens(other)}
-
-
-def _tokens(record: Record) -> set[tuple[IdentifierType, str]]:
-    """What a record can be found by: its identifiers, and what follows from them."""
-    said = {(i.type, i.value) for i in record.identifiers}
-    return said.union(*(implied(*token) for token in said))
+    return {kind for kind, _ in tokens_of(own) & tokens_of(other)}
 
 
 class Play:
