@@ -9,7 +9,6 @@ What every adapter promises (``domain.intake``) is checked of all that comes out
 
 from __future__ import annotations
 
-import inspect
 import io
 import os
 import re
@@ -62,6 +61,7 @@ def targets() -> Iterator[Target]:
         _a_few_of_all,
         Shape.ANY,
         check=check,
+        takes_in=has_records,
         max_bytes=MAX_BYTES,
     )
     for each in formats.FORMATS.values():
@@ -86,6 +86,7 @@ def _target(each: Format, name: str, with_schemas: Format | None) -> Target:
         lambda: seeds_of(each.name),
         _SHAPES[each.kind],
         check=check,
+        takes_in=has_records,
         max_bytes=MAX_BYTES,
         absent=absent,
     )
@@ -96,6 +97,11 @@ def _read(data: bytes, name: str | None, schemas: Path | None = None) -> list[It
 
 
 # What adapters promise
+
+
+def has_records(items: list[Item]) -> bool:
+    """Whether a record came out."""
+    return any(isinstance(item, Record) for item in items)
 
 
 def check(items: list[Item], *, file: str | None = "f") -> None:
@@ -239,7 +245,7 @@ def _by_format(inputs: Iterable[bytes]) -> dict[str, list[bytes]]:
 
 def _declared(each: Format) -> Iterator[bytes]:
     """Build inputs from what the adapter says that it reads."""
-    module = inspect.getmodule(inspect.unwrap(each.read)) or _module_of(each)
+    module = _module_of(each)
     if each.kind is Kind.XML:
         roots = {mark.rpartition("}")[2]: mark.rpartition("}")[0][1:] for mark in each.marks}
         for node in dict.fromkeys(_nodes(vars(module))):
@@ -248,8 +254,13 @@ def _declared(each: Format) -> Iterator[bytes]:
     else:
         for model in _models(vars(module)):
             if each.marks & set(model.model_fields):
-                for variant in range(12):
-                    yield _lines(each, model, variant)
+                schema = model.model_json_schema()
+                for variant in range(_VARIANTS):
+                    yield _lines(each, schema, variant)
+
+
+_VARIANTS = 60
+"""Inputs of each model, so that nearly every word of its closed lists comes up in one."""
 
 
 def _module_of(each: Format) -> Any:
@@ -286,7 +297,7 @@ def _message(node: xml.Node, namespace: str) -> bytes:
         for child_name, child in inner.children.items():
             write(child_name, child)
         if inner.leaf:
-            parts.append(_guess(local, number))
+            parts.append(_guess(local, IDENTIFIERS[number % 12]))
             number += 1
         parts.append(f"</{local}>\n")
 
@@ -295,17 +306,37 @@ def _message(node: xml.Node, namespace: str) -> bytes:
 
 
 _GUESSES = (
-    ("datetime|dateandtime|issu|arrival|departure", "2026-11-22T06:05:00Z"), ("date|birth", "2026-11-22"), ("country|nationality|state", "DE"),
-    ("mrn|movementreference", "25BE000000000SYN01"), ("container|equipment", "CSQU3054383"), ("vin|chassis", "WVWZZZ1JZXW000001"), ("imo", "9074729"),
-    ("mmsi", "211234560"), ("eori|traderidentification|tin", "DE123456789"), ("mail", "a@example.org"), ("phone|telephone", "+4930123456"),
-    ("sequence|number$|count", "1"), ("iban", "DE89370400440532013000"), ("lei", "5493001KJTIIGC8Y1R12"), ("plate", "BAB1234"),
-    ("name", "Example Ltd"), ("description|text|mark|remark|information", "used cars, VIN WVWZZZ1JZXW000001, CSQU3054383"), ("type|kind|code", "10"),
+    ("datetime|dateandtime|issue|arrival|departure|_at$|until", "2026-11-22T06:05:00Z"), ("date|birth|_on$", "2026-11-22"),
+    ("country|nationality|state", "DE"), ("mrn|movementreference", "25BE000000000SYN01"), ("container|equipment", "CSQU3054383"),
+    ("vin_?last", "JZ386752"), ("vin|chassis", "WVWZZZ1JZXW000001"), ("imo", "9074729"), ("mmsi", "211234560"),
+    ("eori|traderidentification|tin", "DE123456789"), ("mail", "a@example.org"), ("phone|telephone", "+4930123456"), ("eni", "02345678"),
+    ("iban", "DE89370400440532013000"), ("lei", "5493001KJTIIGC8Y1R12"), ("imei", "490154203237518"), ("card", "4111111111111111"),
+    ("hull", "DEABC12345D101"), ("currency", "EUR"), ("denomination", "50"), ("make", "Volvo"), ("calibre", "9 mm"), ("article", "38"), ("case$|reference", "CASE-2026-1"),
+    ("website|url", "www.example.org"), ("plate", "BAB1234"), ("document_type", "passport"), ("number|serial", "AB1234567"),
+    ("sequence|count", "1"), ("name", "Example Ltd"), ("description|text|mark|remark|information", "used cars, VIN WVWZZZ1JZXW000001"),
+    ("type|kind|code", "10"),
 )  # fmt: skip
+_PATTERNED = (
+    "DE",
+    "A1",
+    "H1",
+    "38",
+    "g",
+    "a",
+    "b",
+    "2026-11-22",
+    "1980",
+    "87032319",
+    "BE101000",
+    "EUR",
+    *(value for _, value in _GUESSES),
+)
+"""Tried where a key has a pattern."""
 
 
-def _guess(name: str, number: int) -> str:
+def _guess(name: str, otherwise: str) -> str:
     lowered = name.lower()
-    return next((value for words, value in _GUESSES if re.search(words, lowered)), IDENTIFIERS[number % 12])
+    return next((value for words, value in _GUESSES if re.search(words, lowered)), otherwise)
 
 
 def _models(value: dict[str, Any]) -> list[type[BaseModel]]:
@@ -316,44 +347,71 @@ def _models(value: dict[str, Any]) -> list[type[BaseModel]]:
     ]
 
 
-def _lines(each: Format, model: type[BaseModel], variant: int) -> bytes:
-    schema = model.model_json_schema()
-    line = _instance(schema, schema.get("$defs", {}), "", variant)
+def _lines(each: Format, schema: dict[str, Any], variant: int) -> bytes:
+    line = _Instance(schema.get("$defs", {}), Random(variant)).of(schema, "")
     if each.kind is Kind.JSONL:
         return samples.jsonl(line)
     if each.kind is Kind.JSON:
         return samples.jsonl([line])
     flat: dict[str, str] = {}
     for key, value in line.items():
-        flat |= {inner: str(text) for inner, text in value.items()} if isinstance(value, dict) else {key: str(value)}
-    return (",".join(flat) + "\n" + ",".join(value.replace(",", " ") for value in flat.values()) + "\n").encode()
+        if isinstance(value, dict):
+            flat |= {f"{key}_type" if inner == "type" else inner: _cell(text) for inner, text in value.items()}
+        else:
+            flat[key] = _cell(value)
+    return (",".join(flat) + "\n" + ",".join(flat.values()) + "\n").encode()
 
 
-def _instance(schema: dict[str, Any], definitions: dict[str, Any], name: str, variant: int) -> Any:
-    """Make up a value that fits a JSON schema, as far as the name of its key tells what is wanted."""
-    if "$ref" in schema:
-        return _instance(definitions[schema["$ref"].rpartition("/")[2]], definitions, name, variant)
-    for choice in ("anyOf", "oneOf", "allOf"):
-        if choice in schema:
-            options = [option for option in schema[choice] if option.get("type") != "null"]
-            return _instance(options[variant % len(options)], definitions, name, variant)
-    if "const" in schema:
-        return schema["const"]
-    if "enum" in schema:
-        return schema["enum"][variant % len(schema["enum"])]
-    match schema.get("type"):
-        case "object":
-            return {
-                key: _instance(inner, definitions, key, variant) for key, inner in schema.get("properties", {}).items()
-            }
-        case "array":
-            return [_instance(schema.get("items", {}), definitions, name, variant)]
-        case "boolean":
-            return variant % 2 == 0
-        case "integer" | "number":
-            return schema.get("minimum", 1)
-        case _:
-            return _guess(name, variant) if schema.get("pattern") != "^[A-Z]{2}$" else "DE"
+def _cell(value: Any) -> str:
+    text = "|".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text.replace(",", " ") if not isinstance(value, bool) else text.lower()
+
+
+class _Instance:
+    """Makes up values that fit a JSON schema, as far as the names of keys tell what is wanted."""
+
+    def __init__(self, definitions: dict[str, Any], random: Random) -> None:
+        self._definitions = definitions
+        self._random = random
+
+    def of(self, schema: dict[str, Any], name: str) -> Any:
+        if "$ref" in schema:
+            return self.of(self._definitions[schema["$ref"].rpartition("/")[2]], name)
+        for choice in ("anyOf", "oneOf", "allOf"):
+            if choice in schema:
+                return self.of(
+                    self._random.choice([each for each in schema[choice] if each.get("type") != "null"]), name
+                )
+        if "const" in schema:
+            return schema["const"]
+        if "enum" in schema:
+            return self._random.choice(schema["enum"])
+        match schema.get("type"):
+            case "object":
+                required = schema.get("required", ())
+                # Rare, so that most lines are no withdrawals.
+                rare = {"withdrawn": 0.05}
+                return {
+                    key: self.of(inner, key)
+                    for key, inner in schema.get("properties", {}).items()
+                    if key in required or self._random.random() < rare.get(key, 0.4)
+                }
+            case "array":
+                return [self.of(schema.get("items", {}), name)]
+            case "boolean":
+                return self._random.random() < 0.5
+            case "integer" | "number":
+                return schema.get("minimum", 1)
+            case _:
+                return self._text(schema, name)
+
+    def _text(self, schema: dict[str, Any], name: str) -> str:
+        if schema.get("format") == "date-time":
+            return "2026-11-22T06:05:00Z"
+        guess = _guess(name, self._random.choice(IDENTIFIERS))
+        pattern = schema.get("pattern", "")
+        fitting = [text for text in (guess, *_PATTERNED) if re.search(pattern, text)]
+        return guess if guess in fitting or not fitting else self._random.choice(fitting)
 
 
 # Schemas

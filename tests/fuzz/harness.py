@@ -70,6 +70,10 @@ def _nothing(_value: Any) -> None:
     pass
 
 
+def _always(_value: Any) -> bool:
+    return True
+
+
 def _never() -> str:
     return ""
 
@@ -90,6 +94,7 @@ class Target:
         shape: How its inputs are built.
         prepare: Makes the decoder's argument of an input, outside of what is measured: signs it, writes it to a file.
         check: Raises what is wrong with a result.
+        takes_in: Says of a result whether something of the input was taken in.
         max_bytes: Longest input.
         names_keys: Its errors may name keys of the input: a file of the node's own operator.
         absent: Gives the reason why it cannot be run here, or nothing.
@@ -102,6 +107,7 @@ class Target:
     shape: Shape
     prepare: Callable[[bytes], Any] = _same
     check: Callable[[Any], None] = _nothing
+    takes_in: Callable[[Any], bool] = _always
     max_bytes: int = 65_536
     names_keys: bool = False
     absent: Callable[[], str] = _never
@@ -185,7 +191,7 @@ class Session:
             self.target.check(value)
         except Exception as error:  # noqa: BLE001 - as above
             self._find("promise", _place(error), data, "".join(traceback.format_exception(error)[-4:]))
-        return True, took
+        return self.target.takes_in(value), took
 
     def _find(self, kind: str, place: str, data: bytes, detail: str = "") -> None:
         self.findings.setdefault(Finding(kind, place, data, detail))

@@ -140,10 +140,10 @@ def targets() -> Iterator[Target]:
     )  # fmt: skip
     # The columns that a file has are shown to the operator, who has to compare them with the mapping.
     yield Target(
-        "mapping-csv", _read, (ConfigError,), _csv, Shape.CSV, prepare=lambda data: _prepared("csv", data), check=_check_items,
+        "mapping-csv", _read, (ConfigError,), _csv, Shape.CSV, prepare=lambda data: _prepared("csv", data), check=_check_items, takes_in=format_targets.has_records,
         max_bytes=format_targets.MAX_BYTES, names_keys=True,
     )  # fmt: skip
     yield Target(
         "mapping-parquet", _read, (ConfigError,), _parquet, Shape.BYTES, prepare=lambda data: _prepared("parquet", data),
-        check=_check_items, max_bytes=format_targets.MAX_BYTES, names_keys=True,
+        check=_check_items, takes_in=format_targets.has_records, max_bytes=format_targets.MAX_BYTES, names_keys=True,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A short run of the fuzz harness without its engine: every decoder, its seeds and 200 changes of them, always the same.
+"""A short run of the fuzz harness without its engine: every decoder, its first seeds and 200 changes of them, always the same.
 
 ``make fuzz`` is the real thing; this shows that its targets work, that their seeds reach the decoders, and that what
 was fixed stays fixed as far as 200 inputs show.
@@ -16,6 +16,7 @@ from tests.fuzz.targets import TARGETS
 
 CHANGES = 200
 SMALL = 4096
+SEEDS = 16
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -24,7 +25,7 @@ def test_no_seed_and_no_change_of_one_is_a_finding(name: str) -> None:
     if reason := target.absent():
         pytest.skip(reason)
     session = Session(target)
-    seeds = list(target.seeds())
+    seeds = list(target.seeds())[:SEEDS]
     assert sum(session.run(seed) for seed in seeds), "the decoder takes none of its seeds in"
     random = Random(f"smoke {name}")
     small = [seed for seed in seeds if len(seed) <= SMALL] or seeds
