@@ -42,14 +42,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from connector_psi.adapters.xml import (
     NO_VIOLATIONS,
@@ -65,7 +65,7 @@ from connector_psi.adapters.xml import (
     validate,
 )
 from connector_psi.domain.declarations import COMMUNICATION_TYPES, PERSON_TYPES, Address, Declaration
-from connector_psi.domain.drafts import MAX_IDENTIFIERS, MAX_VALUES, Draft, Found, filled
+from connector_psi.domain.drafts import MAX_IDENTIFIERS, MAX_VALUES, Draft, Found, filled, merge
 from connector_psi.domain.intake import Format, Item, Kind
 from connector_psi.domain.records import (
     Field,
@@ -439,8 +439,8 @@ def _name(local: str) -> str:
 
 # --- bounds ---
 
-MAX_HELD_VALUES = 50_000
-"""Identifiers and values of houses held in memory (about 20 MB) before the message is read a second time."""
+MAX_HELD_BYTES = 120 * 2**20
+"""Of houses held in memory, some 20,000, before the message is read a second time."""
 MAX_SHARED = 2_000
 """Identifiers that all houses of a message share, and containers of the master."""
 MAX_FILINGS = 10_000
@@ -492,31 +492,62 @@ class _Consignment(Declaration):
         self.times: list[datetime] = []
         """Dates of issue and registration."""
 
-    def absorb(self, other: Draft) -> None:
-        """Add what another draft holds to this one; its issues stay with it. The limits of one record hold."""
-        # The dictionaries know the hashes of their keys: nothing is called for each value.
-        if not other.identifiers.keys().isdisjoint(self.identifiers):
-            self.identifiers = self.identifiers | other.identifiers | self.identifiers
-        else:
-            self.identifiers |= other.identifiers
+
+class _Known:
+    """What a consignment has, or several share, once it is read: half as large as its draft."""
+
+    __slots__ = (
+        "containers", "fields", "identifiers", "issues", "line", "mrn", "parties", "sequence", "size", "values",
+    )  # fmt: skip
+
+    def __init__(self, draft: Draft) -> None:
+        self.identifiers = tuple(draft.identifiers.values())
+        self.fields = {name: tuple(values) for name, values in draft.fields.items()}
+        self.parties = tuple(draft.parties)
+        self.issues = draft.issues
+        self.values: frozenset[str] | None = None
+        """Of its identifiers; looked up for what many consignments share."""
+        self.line: int | None = None
+        self.mrn: str | None = None
+        self.sequence = ""
+        self.containers: Collection[str] = ()
+        texts = [value for values in draft.fields.values() for value in values]
+        texts += [each.value for each in self.identifiers]
+        texts += [each.name + each.address for each in self.parties]
+        self.size = 500 + 120 * (len(texts) + len(self.parties) + len(self.issues)) + sum(map(len, texts))
+        """How many bytes it takes, about."""
+
+    def join(self, others: Iterable[_Known], file: str) -> None:
+        """Add what others hold; their issues stay with them. The limits of one record hold."""
+        for other in others:
+            if other.values is None:
+                other.values = frozenset([each.value for each in other.identifiers])
+            more = other.identifiers
+            if not other.values.isdisjoint([each.value for each in self.identifiers]):
+                known = {(each.type, each.value, each.role) for each in self.identifiers}
+                more = tuple([each for each in more if (each.type, each.value, each.role) not in known])
+            self.identifiers += more
+            for name, values in other.fields.items():
+                self.fields[name] = _with(self.fields.get(name), values)
+            self.parties = _with(self.parties, other.parties)
         if len(self.identifiers) > MAX_IDENTIFIERS:
-            self.identifiers = dict(islice(self.identifiers.items(), MAX_IDENTIFIERS))
-            self.report("record.too_many_identifiers", line=self.line, path=None)
-        for name, values in other.fields.items():
-            held = self.fields.get(name)
-            if held is None:
-                self.fields[name] = values.copy()
-                continue
-            held |= values
-            if len(held) > MAX_VALUES:
-                self.fields[name] = dict(islice(held.items(), MAX_VALUES))
-                self.report("record.too_many_values", line=self.line, path=None)
-        if not other.parties:
-            return
-        self.parties |= other.parties
-        if len(self.parties) > MAX_VALUES:
-            self.parties = dict(islice(self.parties.items(), MAX_VALUES))
-            self.report("record.too_many_values", line=self.line, path=None)
+            self.identifiers = self.identifiers[:MAX_IDENTIFIERS]
+            self.issues.append(Issue(file, self.line, None, "record.too_many_identifiers", rejects_record=False))
+        if max(map(len, self.fields.values()), default=0) > MAX_VALUES or len(self.parties) > MAX_VALUES:
+            self.fields = {name: values[:MAX_VALUES] for name, values in self.fields.items()}
+            self.parties = self.parties[:MAX_VALUES]
+            self.issues.append(Issue(file, self.line, None, "record.too_many_values", rejects_record=False))
+
+
+_T = TypeVar("_T")
+
+
+def _with(mine: tuple[_T, ...] | None, more: tuple[_T, ...]) -> tuple[_T, ...]:
+    """Return what either holds, once each."""
+    if not mine or not more:
+        return mine or more
+    known = set(mine)
+    return mine + tuple([each for each in more if each not in known])
 
 
 def _take(draft: _Consignment, frame: Frame) -> None:
@@ -712,7 +743,7 @@ def read(stream: BinaryIO, *, file: str, schemas: Path | None = None) -> Iterato
     Raises:
         ConfigError: If ``schemas`` holds no usable XSD.
 
-    Cost: one pass, two with more than ``MAX_HELD_VALUES``, one more with ``schemas``.
+    Cost: one pass, two with more than ``MAX_HELD_BYTES``, one more with ``schemas``.
     """
     if (refusal := refuse(stream, file=file)) is not None:
         yield refusal
@@ -790,16 +821,18 @@ _PLACI_HOUSE_NODE = _PLACI_NODE.at("consignmentMasterLevel/consignmentHouseLevel
 class _Preloaded:
     """One pre-loading filing: its houses, and what they share."""
 
-    def __init__(self, file: str, frame: Frame, houses: list[_Consignment]) -> None:
-        self.shared = _Consignment(file, frame.line)
+    def __init__(self, file: str, frame: Frame, houses: list[_Known]) -> None:
         self.houses = houses
-        _only(self.shared, frame, "consignmentMasterLevel")
-        for filing in _filings(self.shared, frame):
-            self.shared.mrn = self.shared.mrn or filing.mrn
-            self.shared.times += filing.times
-            self.shared.issues += filing.issues
-            self.shared.absorb(filing)
-        self.size = self.shared.size + sum(house.size + 1 for house in houses)
+        own = _Consignment(file, frame.line)
+        _only(own, frame, "consignmentMasterLevel")
+        filings = list(_filings(own, frame))
+        self.mrn = next((filing.mrn for filing in filings if filing.mrn), None)
+        self.times = [when for filing in filings for when in filing.times]
+        self.line = frame.line
+        whole = merge((own, *filings))
+        self.shared = _Known(whole)
+        self.issues = [issue for each in (own, *filings, whole) for issue in each.issues]
+        self.size = self.shared.size + sum(house.size for house in houses)
 
 
 class _Pass:
@@ -817,9 +850,9 @@ class _Pass:
         stream: BinaryIO,
         file: str,
         found: Violations,
-        held: Iterable[_Consignment | _Preloaded | Issue] = (),
+        held: deque[_Known | _Preloaded | Issue] | None = None,
     ) -> None:
-        self._held = deque(held)
+        self._held = held or deque()
         self.xml = XmlMessage(stream, file=file, units={_HOUSE_TAG, _PLACI_TAG})
         self.file = file
         self.light = False
@@ -831,7 +864,7 @@ class _Pass:
         self.house_mrns: set[str] | None = set()
         self.broken_elsewhere = False
         """Whether a unit that departs from the schema is no consignment."""
-        self.waiting: list[_Consignment] = []
+        self.waiting: list[_Known] = []
         """Houses of the pre-loading filing that is open."""
         self._waiting_size = 0
         self._broken = found.units
@@ -839,7 +872,7 @@ class _Pass:
         self._parent: Element | None = None
         self._node: Node | None = None
 
-    def items(self) -> Iterator[_Consignment | _Preloaded | Issue]:
+    def items(self) -> Iterator[_Known | _Preloaded | Issue]:
         """Yield the houses of the ENS, and pre-loading filings with theirs, as they close."""
         for element in self.xml.units():
             if element.tag == _PLACI_TAG:
@@ -888,18 +921,21 @@ class _Pass:
             return _PLACI_HOUSE_NODE
         return _HOUSE_NODE if next(root.iterchildren(_ENS_TAG), None) is declaration else None
 
-    def _house(self, element: Element, node: Node) -> _Consignment:
+    def _house(self, element: Element, node: Node) -> _Known:
         frame = self.xml.frame(element, node)
-        house = _Consignment(self.file, frame.line)
-        _named(house, frame)
-        house.sequence = frame.text("sequenceNumber")
-        _take_inside(house, frame)
+        draft = _Consignment(self.file, frame.line)
+        _named(draft, frame)
+        _take_inside(draft, frame)
+        house = _Known(draft)
+        house.line, house.mrn, house.sequence = draft.line, draft.mrn, frame.text("sequenceNumber")
+        if draft.containers:
+            house.containers = tuple(sorted(draft.containers))
         return house
 
     def _wait(self, element: Element) -> None:
         house = self._house(element, _PLACI_HOUSE_NODE)
-        self._waiting_size += house.size + 1
-        if self._waiting_size <= MAX_HELD_VALUES:
+        self._waiting_size += house.size
+        if self._waiting_size <= MAX_HELD_BYTES:
             self.waiting.append(house)
         else:
             path = _PLACI_HOUSE_NODE.path
@@ -949,6 +985,7 @@ class _Ens:
     """What the houses of an ENS share, once the first pass is through."""
 
     def __init__(self, frame: Frame, done: _Pass) -> None:
+        self._file = done.file
         self.ens = _Consignment(done.file, frame.line)
         _named(self.ens, frame)
         _dated(self.ens, frame, "DocumentIssueDate")
@@ -964,53 +1001,48 @@ class _Ens:
             _take_inside(self.master, master)
         filings = list(_filings(self.ens, frame))
         self.ens.times += [when for filing in filings for when in filing.times]
-        self.issues = [issue for each in (self.ens, self.master, *filings) for issue in each.issues]
-
-        self._filing_of: dict[str, list[_Consignment]] = {}
+        self._filing_of: dict[str, list[_Known]] = {}
         common: list[_Consignment] = []
         for filing in filings:
             if filing.mrn is not None and done.house_mrns is not None and filing.mrn in done.house_mrns:
-                self._filing_of.setdefault(filing.mrn, []).append(filing)
+                self._filing_of.setdefault(filing.mrn, []).append(_Known(filing))
             else:
                 common.append(filing)
-        self._common = _Consignment(done.file, self.ens.line)
-        self._common.absorb(self.ens)
-        self._common.absorb(self.master if not self.has_houses else _as_shared(self.master))
-        for filing in common[: MAX_SHARED // 10 if self.has_houses else None]:
-            self._common.absorb(filing)
         if self.has_houses and len(common) > MAX_SHARED // 10:
-            self._common.report("ics2.too_many_filings", line=self.ens.line, path=None)
-        if self.has_houses and len(self._common.identifiers) > MAX_SHARED:
+            del common[MAX_SHARED // 10 :]
+            self.ens.report("ics2.too_many_filings", line=self.ens.line, path=None)
+        whole = merge((self.ens, _as_shared(self.master) if self.has_houses else self.master, *common))
+        if self.has_houses and len(whole.identifiers) > MAX_SHARED:
             # Houses times shared identifiers is what a hostile message could make us hold.
-            self._common.identifiers = dict(islice(self._common.identifiers.items(), MAX_SHARED))
-            self._common.report("record.too_many_identifiers", line=self.master.line, path=None)
-        self.issues += self._common.issues
+            whole.identifiers = dict(islice(whole.identifiers.items(), MAX_SHARED))
+            whole.report("record.too_many_identifiers", line=self.master.line, path=None)
+        self.issues = [issue for each in (self.ens, self.master, *filings, whole) for issue in each.issues]
+        self._common = _Known(whole)
+        self._common.line = self.master.line
 
         self._all_boxes = _boxed(done.file, self.master.boxes)
-        self._box_of: dict[str, _Consignment] = {}
+        boxes: dict[str, list[tuple[str | None, list[Identifier]]]] = {}
         loose = []
         for container, found in self.master.boxes:
             if container is None or done.listed is None or container not in done.listed:
                 loose.append((container, found))
             else:
-                box = self._box_of.setdefault(container, _Consignment(done.file, None))
-                box.absorb(_boxed(done.file, [(container, found)]))
+                boxes.setdefault(container, []).append((container, found))
+        self._box_of = {container: _boxed(done.file, found) for container, found in boxes.items()}
         self._loose_boxes = _boxed(done.file, loose)
         self._sequences: set[str] = set()
         self._index = 0
 
-    def finish(self, house: _Consignment) -> str:
+    def finish(self, house: _Known) -> str:
         """Give a house what it shares, and return the part of its name behind the MRN."""
-        house.absorb(self._common)
-        for filing in self._filing_of.get(house.mrn or "", ()):
-            house.absorb(filing)
-        if house.containers:
-            if self._loose_boxes.identifiers:
-                house.absorb(self._loose_boxes)
-            for container in sorted(house.containers & self._box_of.keys()):
-                house.absorb(self._box_of[container])
+        shared = [self._common, *self._filing_of.get(house.mrn or "", ())]
+        if not house.containers:
+            shared.append(self._all_boxes)
         else:
-            house.absorb(self._all_boxes)
+            if self._loose_boxes.identifiers:
+                shared.append(self._loose_boxes)
+            shared += [self._box_of[container] for container in house.containers if container in self._box_of]
+        house.join(shared, self._file)
         self._index += 1
         # Stable over versions of a message where it can be.
         if _SEQUENCE.fullmatch(house.sequence) and house.sequence not in self._sequences:
@@ -1018,19 +1050,19 @@ class _Ens:
             return f"/{house.sequence}"
         return f"/@{self._index}"
 
-    def alone(self) -> _Consignment:
+    def alone(self) -> _Known:
         """Return the master as the one consignment."""
-        self._common.issues.clear()
-        self._common.absorb(self._all_boxes)
+        self._common.issues = []
+        self._common.join([self._all_boxes], self._file)
         return self._common
 
 
-def _boxed(file: str, boxes: Iterable[tuple[str | None, list[Identifier]]]) -> _Consignment:
-    draft = _Consignment(file, None)
+def _boxed(file: str, boxes: Iterable[tuple[str | None, list[Identifier]]]) -> _Known:
+    draft = Draft(file)
     for _, found in boxes:
         for identifier in found:
             draft.add(identifier)
-    return draft
+    return _Known(draft)
 
 
 def _as_shared(master: _Consignment) -> Draft:
@@ -1048,25 +1080,29 @@ def _as_shared(master: _Consignment) -> Draft:
 def _read_declarations(stream: BinaryIO, file: str, found: Violations) -> Iterator[Item]:
     start = stream.tell()
     first = _Pass(stream, file, found)
-    held: list[_Consignment | _Preloaded | Issue] = []
+    held: deque[_Known | _Preloaded | Issue] = deque()
     size = 0
     for item in first.items():
         if not first.light:
             held.append(item)
-            size += 1 if isinstance(item, Issue) else item.size + 1
-            first.light = size > MAX_HELD_VALUES
+            size += 120 if isinstance(item, Issue) else item.size
+            first.light = size > MAX_HELD_BYTES
     if first.broken_elsewhere:
         yield Issue(file, first.xml.root_line, "/IE4R05", "xsd.rejected", rejects_record=True)
         return
     message = _Declarations(first)
+    last = first
     if first.light:
         stream.seek(start)
         last = _Pass(stream, file, found, held)
         last.xml.continues(first.xml)
-        held = []
-        yield from message.finish(last.items(), last)
-    else:
-        yield from message.finish(held, first)
+    yield from message.finish(last.items() if first.light else _drained(held), last)
+
+
+def _drained(items: deque[_Known | _Preloaded | Issue]) -> Iterator[_Known | _Preloaded | Issue]:
+    """Yield each item and hold it no longer."""
+    while items:
+        yield items.popleft()
 
 
 class _Declarations:
@@ -1095,7 +1131,7 @@ class _Declarations:
                     "xml.repeated_element", line=more.line, path=more.path, key=more.line, rejects_record=True
                 )
 
-    def finish(self, items: Iterable[_Consignment | _Preloaded | Issue], last: _Pass) -> Iterator[Item]:
+    def finish(self, items: Iterable[_Known | _Preloaded | Issue], last: _Pass) -> Iterator[Item]:
         """Yield everything; ``last`` is the pass that the items come from."""
         yield from self._header.issues
         if self._ens is not None:
@@ -1117,7 +1153,7 @@ class _Declarations:
             for reference, version in self._versions.items():
                 yield Supersession(SourceSystem.ICS2, reference, version)
 
-    def _ens_record(self, ens: _Ens, whole: _Consignment, suffix: str) -> Iterator[Item]:
+    def _ens_record(self, ens: _Ens, whole: _Known, suffix: str) -> Iterator[Item]:
         yield from whole.issues
         mrn = ens.ens.mrn
         if mrn is None:
@@ -1126,47 +1162,47 @@ class _Declarations:
         yield self._record(whole, "ics2.ens", mrn, mrn + suffix, ens.ens.times)
 
     def _preloaded(self, item: _Preloaded) -> Iterator[Item]:
-        shared = item.shared
-        yield from shared.issues
+        file = self._first.file
+        yield from item.issues
         if not item.houses:
             path = _PLACI_NODE.at("consignmentMasterLevel").path
-            yield Issue(shared.file, shared.line, path, "ics2.consignment_missing", rejects_record=True)
+            yield Issue(file, item.line, path, "ics2.consignment_missing", rejects_record=True)
         for house in item.houses:
-            house.absorb(shared)
+            house.join([item.shared], file)
             yield from house.issues
-            if shared.mrn is None:
+            if item.mrn is None:
                 yield self._unnamed(house.line, f"{_PLACI_NODE.path}/partialENSFilingHeader/MRN")
                 continue
-            reference = f"{shared.mrn}#placi"
+            reference = f"{item.mrn}#placi"
             position = self._positions.get(reference, 0) + 1
             if position == 1 and len(self._positions) >= MAX_LISTED:
                 self._lost = True
-                yield Issue(house.file, house.line, _PLACI_NODE.path, "ics2.too_many_filings", rejects_record=True)
+                yield Issue(file, house.line, _PLACI_NODE.path, "ics2.too_many_filings", rejects_record=True)
                 continue
             self._positions[reference] = position
-            yield self._record(house, "ics2.placi", reference, f"{reference}/@{position}", shared.times)
+            yield self._record(house, "ics2.placi", reference, f"{reference}/@{position}", item.times)
 
     def _unnamed(self, line: int | None, path: str) -> Issue:
         return Issue(self._first.file, line, path, "ics2.mrn_missing", rejects_record=True)
 
     def _record(
-        self, whole: _Consignment, category: str, reference: str, name: str, times: Iterable[datetime]
+        self, whole: _Known, category: str, reference: str, name: str, times: Iterable[datetime]
     ) -> Record | Issue:
         version = self._versions.get(reference)
         if version is None:
             version = self._versions[reference] = version_of(max(times, default=self._time))
         if not whole.identifiers and not whole.parties:
-            return Issue(whole.file, whole.line, None, "ics2.no_identifier", rejects_record=True)
+            return Issue(self._first.file, whole.line, None, "ics2.no_identifier", rejects_record=True)
         self._made += 1
         return Record(
             source=SourceSystem.ICS2,
             source_ref=name,
             category=category,
-            identifiers=tuple(whole.identifiers.values()),
-            fields=filled(whole.fields),
+            identifiers=whole.identifiers,
+            fields=MappingProxyType(whole.fields),
             message_digest=self._digest,
             incomplete=self._first.xml.cut is not None,
-            parties=tuple(whole.parties),
+            parties=whole.parties,
             message_ref=reference,
             version=version,
         )
@@ -1236,11 +1272,12 @@ def _read_risk(stream: BinaryIO, file: str, name: str) -> Iterator[Item]:
             when = _time(common, header.found("messageTimestamp"))
     yield from common.issues
     kind = _RISK_KINDS[name]
-    for reference, whole in requests.items():
-        yield from whole.issues
+    for reference, request in requests.items():
+        yield from request.issues
         if name == "IE4N03":
-            whole.note(Field.RISK_RESULT, "hit")
-        whole.absorb(common)
+            request.note(Field.RISK_RESULT, "hit")
+        whole = merge((request, common))
+        yield from whole.issues
         yield Record(
             source=SourceSystem.ICS2,
             source_ref=f"{kind}/{reference}",

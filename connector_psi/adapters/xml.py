@@ -174,11 +174,10 @@ def _name_leaves(owner: Node, node: Node, prefix: str) -> None:
 class Frame:
     """One element of a message and what its table knows below it."""
 
-    __slots__ = ("_element", "_groups", "_leaves", "_message", "_repeats", "node", "open", "values")
+    __slots__ = ("_element", "_groups", "_leaves", "_repeats", "node", "open", "values")
 
-    def __init__(self, element: etree._Element, node: Node, message: XmlMessage) -> None:
+    def __init__(self, element: etree._Element, node: Node) -> None:
         self._element = element
-        self._message = message
         self.node = node
         self.open = False
         """The message was cut before it closed, or may have been."""
@@ -186,9 +185,9 @@ class Frame:
         """Text of each leaf that has one, with its white space folded; of a repeated leaf the first."""
         self._leaves: dict[str, etree._Element] = {}
         """The first of each name."""
-        self._repeats: dict[str, list[etree._Element]] | None = None
-        """The others."""
-        self._groups: dict[str, list[Frame]] = {}
+        self._repeats: list[tuple[str, str, int | None]] | None = None
+        """The others: name, text and line."""
+        self._groups: dict[str, list[Frame]] | None = None
 
     @property
     def name(self) -> str:
@@ -216,10 +215,7 @@ class Frame:
 
     def texts(self, name: str) -> list[str]:
         """Return the texts of a leaf that may stand more than once; empty ones are left out."""
-        texts = [self.text(name)]
-        if self._repeats is not None:
-            path = self.path_of(name)
-            texts += [self._message.text_of(leaf, path) for leaf in self._repeats.get(name, ())]
+        texts = [self.text(name), *(text for other, text, _ in self._repeats or () if other == name)]
         return [text for text in texts if text]
 
     @property
@@ -227,11 +223,9 @@ class Frame:
         """Whether a leaf stands there more than once."""
         return self._repeats is not None
 
-    def repeats(self) -> Sequence[tuple[str, int | None]]:
-        """Return path and line of every leaf of which one stood there before."""
-        if self._repeats is None:
-            return ()
-        return [(self.path_of(name), line_of(leaf)) for name, leaves in self._repeats.items() for leaf in leaves]
+    def repeats(self) -> list[tuple[str, int | None]]:
+        """Return path and line of every leaf that stood there before."""
+        return [(self.path_of(name), line) for name, _, line in self._repeats or ()]
 
     def has(self, name: str) -> bool:
         """Whether a leaf stands there, be it empty."""
@@ -251,7 +245,7 @@ class Frame:
 
     def all(self, name: str) -> Sequence[Frame]:
         """Return the groups of a name directly below, in document order, but for one that the message was cut in."""
-        groups = self._groups.get(name)
+        groups = None if self._groups is None else self._groups.get(name)
         if groups is None:
             return ()
         return groups[:-1] if groups[-1].open else groups
@@ -263,17 +257,24 @@ class Frame:
 
     def spine(self, name: str) -> Frame | None:
         """Return the first group of a name, also if the message was cut in it: then what closed in it before that."""
-        groups = self._groups.get(name)
+        groups = None if self._groups is None else self._groups.get(name)
         return groups[0] if groups else None
 
     def groups(self) -> list[Frame]:
         """Return the groups directly below, of all names; those of one name together."""
+        if self._groups is None:
+            return []
         return [group for groups in self._groups.values() for group in groups if not group.open]
 
-    def _repeat(self, name: str, leaf: etree._Element) -> None:
+    def _add_group(self, group: Frame) -> None:
+        if self._groups is None:
+            self._groups = {}
+        self._groups.setdefault(group.node.name, []).append(group)
+
+    def _add_repeat(self, name: str, text: str, line: int | None) -> None:
         if self._repeats is None:
-            self._repeats = {}
-        self._repeats.setdefault(name, []).append(leaf)
+            self._repeats = []
+        self._repeats.append((name, text, line))
 
 
 def line_of(element: etree._Element) -> int | None:
@@ -404,7 +405,7 @@ class XmlMessage:
         return self._frame(element, node)
 
     def _frame(self, element: etree._Element, node: Node) -> Frame:
-        frame = Frame(element, node, self)
+        frame = Frame(element, node)
         self._frames += 1
         if self._open and element in self._open:
             frame.open = True
@@ -417,7 +418,6 @@ class XmlMessage:
         known = node.children
         values = frame.values
         leaves = frame._leaves  # noqa: SLF001 - the frame is being made
-        groups = frame._groups  # noqa: SLF001 - as above
         for child in element:
             below = known.get(child.tag)
             if below is None:
@@ -429,7 +429,7 @@ class XmlMessage:
                     continue
                 key = below.key
                 if key in leaves:
-                    frame._repeat(key, child)  # noqa: SLF001 - as above
+                    frame._add_repeat(key, self.text_of(child, below.path), line_of(child))  # noqa: SLF001 - as above
                     continue
                 leaves[key] = child
                 text = child.text
@@ -447,10 +447,8 @@ class XmlMessage:
             elif below.inline:
                 if not (cut and child in cut):
                     self._fill(frame, child, below)
-            elif below.name in groups:
-                groups[below.name].append(self._frame(child, below))
             else:
-                groups[below.name] = [self._frame(child, below)]
+                frame._add_group(self._frame(child, below))  # noqa: SLF001 - as above
 
     def continues(self, other: XmlMessage) -> None:
         """Leave out what another pass over the same message has noticed."""

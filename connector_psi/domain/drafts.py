@@ -57,7 +57,9 @@ class Draft:
     @property
     def size(self) -> int:
         """How much it holds, in identifiers and values of usual length: what a reader bounds its memory by."""
-        return len(self.identifiers) + 3 * len(self.parties) + len(self.issues) + sum(map(len, self.fields.values()))
+        values = [len(value) for values in self.fields.values() for value in values]
+        held = len(self.identifiers) + 3 * len(self.parties) + len(self.issues)
+        return held + len(values) + sum(values) // 64
 
     def identify(
         self, kind: IdentifierType, found: Found | None, *, role: str = "", **context: str
@@ -72,10 +74,9 @@ class Draft:
             role: Role of the party or means it belongs to.
             context: What ``normalise`` takes beside the value: ``country``, ``document_type``, ``make`` ...
         """
-        if found is None:
-            return None
         identifier = self.normalised(kind, found, role=role, **context)
         if identifier is not None:
+            assert found is not None, "it was normalised"
             self.add(identifier, line=found.line)
         return identifier
 
@@ -117,12 +118,10 @@ class Draft:
 
     def involve(self, party: Party) -> None:
         """Take in a party; the same one again counts once."""
-        if party in self.parties:
-            return
-        if len(self.parties) >= MAX_VALUES:
+        self.parties.setdefault(party)
+        if len(self.parties) > MAX_VALUES:
+            self.parties.popitem()
             self._report_once("record.too_many_values", line=None)
-            return
-        self.parties[party] = None
 
     def note(self, name: Field, value: str) -> None:
         """Take in a value that a policy could disclose; a repeated value counts once."""

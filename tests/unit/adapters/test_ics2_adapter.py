@@ -370,13 +370,13 @@ def test_many_preloading_filings_in_a_second_pass_are_the_same(monkeypatch: pyte
     )
     data = ens(house(1), house(2), preloaded=filings)
     once = read(data)
-    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", 20)
+    monkeypatch.setattr(ics2, "MAX_HELD_BYTES", 5_000)
     assert read(data) == once
     assert len(once[0]) == sum(n % 4 for n in range(30)) + 2
 
 
 def test_a_preloading_filing_with_too_many_houses_loses_those_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", 20)
+    monkeypatch.setattr(ics2, "MAX_HELD_BYTES", 8_000)
     records, issues = read(ens(preloaded=preload(*(house(None, document(f"H-1{n:03}")) for n in range(30)))))
     assert 2 < len(records) < 12
     lost = [x for x in issues if x.code == "ics2.too_many_houses"]
@@ -542,11 +542,11 @@ def test_a_house_that_breaks_the_schema_is_not_taken_in_and_the_others_are(xsd: 
     assert [x.path for x in issues if x.rejects_record] == [f"{PLACI}/consignmentMasterLevel/consignmentHouseLevel"]
 
 
-@pytest.mark.parametrize("held", [5, 1_000_000])
+@pytest.mark.parametrize("held", [1_000, 1_000_000])
 def test_anything_else_that_breaks_the_schema_rejects_the_message(
     xsd: Path, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ics2, "MAX_HELD_VALUES", held)
+    monkeypatch.setattr(ics2, "MAX_HELD_BYTES", held)
     subject = "<controlSubject><consignmentMasterLevel><consignmentHouseLevel><PLANTED/></consignmentHouseLevel></consignmentMasterLevel></controlSubject>"
     for data in (
         valid(house(1), risk_part="<reEntryIndicator>PLANTED</reEntryIndicator>"),
@@ -826,7 +826,7 @@ def test_many_houses_are_read_in_a_second_pass_with_the_same_result(monkeypatch:
     for message in (data, data[: len(data) * 2 // 3], data.replace(ENS_MRN.encode(), b"")):
         once = read(message)
         with monkeypatch.context() as patch:
-            patch.setattr(ics2, "MAX_HELD_VALUES", 10)
+            patch.setattr(ics2, "MAX_HELD_BYTES", 3_000)
             twice = read(message)
         assert once == twice
     assert len(once[1]) > 30
