@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash-long fuzz fuzz-long lint bench protos docs clean
+.PHONY: demo test crash-long large-long fuzz fuzz-long lint bench protos docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -20,6 +20,10 @@ test: $(STAMP)
 # The long form of the crash tests: every event of the story, and 1,000 kills of processes.
 crash-long: $(STAMP)
 	$(BIN)/python -m pytest -m slow -s tests/simulation/test_crash_points.py tests/simulation/test_operations_model.py tests/integration/test_kill.py
+
+# A declaration of 2 GB in bounded memory.
+large-long: $(STAMP)
+	$(BIN)/python -m pytest -m slow -s tests/integration/test_large_ens.py
 
 # Random and mutated bytes into every decoder: seconds for each of them, and the names of some (default: all).
 FUZZ_SECONDS ?= 60
