@@ -439,7 +439,7 @@ def _name(local: str) -> str:
 
 # --- bounds ---
 
-MAX_HELD_BYTES = 120 * 2**20
+MAX_HELD_BYTES = 160 * 2**20
 """Of houses held in memory, some 20,000, before the message is read a second time."""
 MAX_SHARED = 2_000
 """Identifiers that all houses of a message share, and containers of the master."""
@@ -511,11 +511,14 @@ class _Known:
         self.mrn: str | None = None
         self.sequence = ""
         self.containers: Collection[str] = ()
-        texts = [value for values in draft.fields.values() for value in values]
-        texts += [each.value for each in self.identifiers]
-        texts += [each.name + each.address for each in self.parties]
-        self.size = 500 + 120 * (len(texts) + len(self.parties) + len(self.issues)) + sum(map(len, texts))
-        """How many bytes it takes, about."""
+        self.size = (
+            500
+            + 300 * len(self.identifiers)
+            + 400 * len(self.parties)
+            + 120 * len(self.issues)
+            + sum([100 * len(values) + 2 * len("".join(values)) for values in self.fields.values()])
+        )
+        """How many bytes it takes, about and at most: the texts of parties are those of fields."""
 
     def join(self, others: Iterable[_Known], file: str) -> None:
         """Add what others hold; their issues stay with them. The limits of one record hold."""
@@ -528,8 +531,10 @@ class _Known:
                 more = tuple([each for each in more if (each.type, each.value, each.role) not in known])
             self.identifiers += more
             for name, values in other.fields.items():
-                self.fields[name] = _with(self.fields.get(name), values)
-            self.parties = _with(self.parties, other.parties)
+                mine = self.fields.get(name)
+                self.fields[name] = values if mine is None else _with(mine, values)
+            if other.parties:
+                self.parties = _with(self.parties, other.parties)
         if len(self.identifiers) > MAX_IDENTIFIERS:
             self.identifiers = self.identifiers[:MAX_IDENTIFIERS]
             self.issues.append(Issue(file, self.line, None, "record.too_many_identifiers", rejects_record=False))
@@ -542,11 +547,9 @@ class _Known:
 _T = TypeVar("_T")
 
 
-def _with(mine: tuple[_T, ...] | None, more: tuple[_T, ...]) -> tuple[_T, ...]:
+def _with(mine: tuple[_T, ...], more: tuple[_T, ...]) -> tuple[_T, ...]:
     """Return what either holds, once each."""
-    if not mine or not more:
-        return mine or more
-    known = set(mine)
+    known = mine if len(mine) < 8 else set(mine)
     return mine + tuple([each for each in more if each not in known])
 
 
@@ -602,21 +605,22 @@ def _only(draft: Draft, frame: Frame, name: str) -> Frame | None:
     return found[0] if found else None
 
 
+_ADDRESS_LINES = (
+    ("address/street", "address/streetAdditionalLine", "address/number"),
+    ("address/poBox",),
+    ("address/postCode", "address/city"),
+    ("address/subDivision",),
+)
+
+
 def _party(draft: _Consignment, frame: Frame) -> None:
     value = frame.values.get
     contacts = []
     for contact in frame.all("communication"):
-        _report_repeats(draft, contact)
+        if contact.repeated:
+            _report_repeats(draft, contact)
         if (found := contact.found("identifier")) is not None:
             contacts.append((COMMUNICATION_TYPES.get(contact.text("type").upper()), found))
-    street, more, number = value("address/street"), value("address/streetAdditionalLine"), value("address/number")
-    post_code, city = value("address/postCode"), value("address/city")
-    lines = (
-        " ".join([part for part in (street, more, number) if part]),
-        value("address/poBox", ""),
-        f"{post_code} {city}" if post_code and city else post_code or city or "",
-        value("address/subDivision", ""),
-    )
     node = frame.node
     draft.party(
         node.name,
@@ -624,7 +628,10 @@ def _party(draft: _Consignment, frame: Frame) -> None:
         name=value("name", ""),
         number=frame.found("identificationNumber"),
         kind=PERSON_TYPES.get(value("typeOfPerson", ""), PartyKind.UNKNOWN),
-        address=Address([line for line in lines if line], value("address/country", "")),
+        address=Address(
+            [line for keys in _ADDRESS_LINES if (line := " ".join(filter(None, map(value, keys))))],
+            value("address/country", ""),
+        ),
         contacts=contacts,
     )
 
@@ -895,7 +902,7 @@ class _Pass:
                 self._glance(element)
             else:
                 house = self._house(element, node)
-                self._list(house.containers, {house.mrn} - {None})
+                self._list(house.containers, house.mrn)
                 yield house
 
     def _preloaded(self, element: Element) -> _Preloaded:
@@ -951,21 +958,21 @@ class _Pass:
                 leaf = next(equipment.iterchildren(_CONTAINER_TAG), None)
                 if leaf is not None and leaf.text and not len(leaf):
                     found = draft.normalised(IdentifierType.CONTAINER, Found(leaf.text, "", None))
-                    containers.add(None if found is None else found.value)
+                    if found is not None:
+                        containers.add(found.value)
         mrn = next(element.iterchildren(_MRN_TAG), None)
-        self._list(containers - {None}, set() if mrn is None or not mrn.text else {mrn.text.strip().upper()})
+        self._list(containers, None if mrn is None or not mrn.text else mrn.text.strip().upper())
 
-    def _list(self, containers: Iterable[str | None], mrns: Iterable[str | None]) -> None:
+    def _list(self, containers: Iterable[str], mrn: str | None) -> None:
         self.house_count += 1
-        self.listed = _listed(self.listed, containers)
-        self.house_mrns = _listed(self.house_mrns, mrns)
-
-
-def _listed(known: set[str] | None, more: Iterable[str | None]) -> set[str] | None:
-    if known is None:
-        return None
-    known.update(item for item in more if item is not None)
-    return known if len(known) <= MAX_LISTED else None
+        if self.listed is not None:
+            self.listed.update(containers)
+            if len(self.listed) > MAX_LISTED:
+                self.listed = None
+        if self.house_mrns is not None and mrn is not None:
+            self.house_mrns.add(mrn)
+            if len(self.house_mrns) > MAX_LISTED:
+                self.house_mrns = None
 
 
 def _filings(owner: Draft, frame: Frame) -> Iterator[_Consignment]:
@@ -1144,22 +1151,25 @@ class _Declarations:
                 yield from self._preloaded(item)
             else:
                 assert self._ens is not None, "it has a house"
-                yield from self._ens_record(self._ens, item, self._ens.finish(item))
+                suffix = self._ens.finish(item)
+                if item.issues:
+                    yield from item.issues
+                yield self._ens_record(self._ens, item, suffix)
         ens = self._ens
         if ens is not None and not ens.has_houses and ens.master_closed:
-            yield from self._ens_record(ens, ens.alone(), "")
+            whole = ens.alone()
+            yield from whole.issues
+            yield self._ens_record(ens, whole, "")
         yield from self._last_issues(last)
         if last.xml.cut is None and not self._lost:
             for reference, version in self._versions.items():
                 yield Supersession(SourceSystem.ICS2, reference, version)
 
-    def _ens_record(self, ens: _Ens, whole: _Known, suffix: str) -> Iterator[Item]:
-        yield from whole.issues
+    def _ens_record(self, ens: _Ens, whole: _Known, suffix: str) -> Record | Issue:
         mrn = ens.ens.mrn
         if mrn is None:
-            yield self._unnamed(whole.line, "/IE4R05/relatedENS/MRN")
-            return
-        yield self._record(whole, "ics2.ens", mrn, mrn + suffix, ens.ens.times)
+            return self._unnamed(whole.line, "/IE4R05/relatedENS/MRN")
+        return self._record(whole, "ics2.ens", mrn, mrn + suffix, ens.ens.times)
 
     def _preloaded(self, item: _Preloaded) -> Iterator[Item]:
         file = self._first.file

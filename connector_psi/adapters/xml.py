@@ -266,11 +266,6 @@ class Frame:
             return []
         return [group for groups in self._groups.values() for group in groups if not group.open]
 
-    def _add_group(self, group: Frame) -> None:
-        if self._groups is None:
-            self._groups = {}
-        self._groups.setdefault(group.node.name, []).append(group)
-
     def _add_repeat(self, name: str, text: str, line: int | None) -> None:
         if self._repeats is None:
             self._repeats = []
@@ -448,7 +443,14 @@ class XmlMessage:
                 if not (cut and child in cut):
                     self._fill(frame, child, below)
             else:
-                frame._add_group(self._frame(child, below))  # noqa: SLF001 - as above
+                group = self._frame(child, below)
+                groups = frame._groups  # noqa: SLF001 - as above
+                if groups is None:
+                    frame._groups = {below.name: [group]}  # noqa: SLF001 - as above
+                elif below.name in groups:
+                    groups[below.name].append(group)
+                else:
+                    groups[below.name] = [group]
 
     def continues(self, other: XmlMessage) -> None:
         """Leave out what another pass over the same message has noticed."""

@@ -28,7 +28,7 @@ _PHONE_BRACKETS = {ord("("): None, ord(")"): None}
 
 def phone(value: str, country: str = "") -> str:
     """Give E.164. Letters are refused: on a keypad O is 6 and I is 4, so they cannot be read as 0 and 1."""
-    found = _PHONE.fullmatch(bare(nfkc("phone", value)).translate(_PHONE_BRACKETS))
+    found = _PHONE.fullmatch(value) or _PHONE.fullmatch(bare(nfkc("phone", value)).translate(_PHONE_BRACKETS))
     if found is None:
         raise NormalisationError("phone.format")
     digits = found[2]
@@ -107,7 +107,10 @@ _SPECIAL_DOMAINS = frozenset(name.rpartition(".")[2] for name in SPECIAL_USE_DOM
 
 def email(value: str) -> str:
     """Give the whole address in lower case, its domain in IDNA's ASCII form."""
-    text = DASH.sub("-", HIDDEN.sub("", nfkc("email", value))).strip().lower()
+    text = nfkc("email", value)
+    if not text.isascii():
+        text = DASH.sub("-", HIDDEN.sub("", text))
+    text = text.strip().lower()
     local, _, domain = text.rpartition("@")
     canonical = ""
     if local and len(local) <= 64 and _PLAIN_LOCAL.fullmatch(local):

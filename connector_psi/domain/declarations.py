@@ -55,8 +55,7 @@ class Address(NamedTuple):
     country: str = ""
 
     def __str__(self) -> str:
-        written = ", ".join([line for line in self.lines if line])
-        return f"{written}, {self.country}" if written and self.country else written or self.country
+        return ", ".join(filter(None, (*self.lines, self.country)))
 
 
 class Declaration(Draft):
@@ -88,13 +87,15 @@ class Declaration(Draft):
         """
         if number is not None:
             self.identify(IdentifierType.EORI, number, role=role)
-        country = address.country
-        if name or address.lines:
+        lines, country = address
+        if name or lines:
             written = str(address)
-            self.note(Field.PARTY_ADDRESSES, f"{role}: {written}" if written else "")
+            if written:
+                self.note(Field.PARTY_ADDRESSES, f"{role}: {written}")
             if name:
                 self.note(Field.PARTY_NAMES, f"{role}: {name}")
-                self.involve(Party(role, kind, name, path, address=written, country=country))
+                # By position, as thousands are made a second: no aliases, birth, nationalities or gender.
+                self.involve(Party(role, kind, name, path, (), "", "", (), "", written, country))
         for type_, contact in contacts:
             self.note(Field.PARTY_CONTACTS, f"{role}: {contact.text}")
             if type_ is IdentifierType.PHONE:

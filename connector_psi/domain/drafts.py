@@ -74,10 +74,15 @@ class Draft:
             role: Role of the party or means it belongs to.
             context: What ``normalise`` takes beside the value: ``country``, ``document_type``, ``make`` ...
         """
-        identifier = self.normalised(kind, found, role=role, **context)
-        if identifier is not None:
-            assert found is not None, "it was normalised"
-            self.add(identifier, line=found.line)
+        if found is None:
+            return None
+        try:
+            value = normalise(kind, found.text, **context)  # type: ignore[arg-type]  # the one bool is not among them
+        except NormalisationError as error:
+            self.report(error.reason, line=found.line, path=found.path)
+            return None
+        identifier = Identifier(kind, value, found.path, role)
+        self.add(identifier, line=found.line)
         return identifier
 
     def normalised(
@@ -110,8 +115,11 @@ class Draft:
         """
         if found is None:
             return []
+        candidates = extract_candidates(found.text)
+        if not candidates:
+            return []
         place = found.path + FREE_TEXT_MARK
-        identifiers = [Identifier(kind, value, place) for kind, value in extract_candidates(found.text)]
+        identifiers = [Identifier(kind, value, place) for kind, value in candidates]
         for identifier in identifiers:
             self.add(identifier, line=found.line)
         return identifiers
