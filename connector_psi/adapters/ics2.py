@@ -497,7 +497,8 @@ class _Known:
     """What a consignment has, or several share, once it is read: half as large as its draft."""
 
     __slots__ = (
-        "containers", "fields", "identifiers", "issues", "line", "mrn", "parties", "sequence", "size", "values",
+        "containers", "fields", "identifiers", "issues", "line", "mrn", "parties", "roles", "sequence", "size",
+        "values",
     )  # fmt: skip
 
     def __init__(self, draft: Draft) -> None:
@@ -506,7 +507,8 @@ class _Known:
         self.parties = tuple(draft.parties)
         self.issues = draft.issues
         self.values: frozenset[str] | None = None
-        """Of its identifiers; looked up for what many consignments share."""
+        """Of its identifiers; made where many consignments share them, as are the roles of its parties."""
+        self.roles: frozenset[str] = frozenset()
         self.line: int | None = None
         self.mrn: str | None = None
         self.sequence = ""
@@ -525,6 +527,7 @@ class _Known:
         for other in others:
             if other.values is None:
                 other.values = frozenset([each.value for each in other.identifiers])
+                other.roles = frozenset([each.role for each in other.parties])
             more = other.identifiers
             if not other.values.isdisjoint([each.value for each in self.identifiers]):
                 known = {(each.type, each.value, each.role) for each in self.identifiers}
@@ -533,7 +536,9 @@ class _Known:
             for name, values in other.fields.items():
                 mine = self.fields.get(name)
                 self.fields[name] = values if mine is None else _with(mine, values)
-            if other.parties:
+            if other.parties and other.roles.isdisjoint([each.role for each in self.parties]):
+                self.parties += other.parties
+            elif other.parties:
                 self.parties = _with(self.parties, other.parties)
         if len(self.identifiers) > MAX_IDENTIFIERS:
             self.identifiers = self.identifiers[:MAX_IDENTIFIERS]
