@@ -54,7 +54,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "aes.unsupported_message": "no CC515C",
         "aes.reference_missing": "no LRN, so nobody can tell which declaration it is",
         "aes.goods_missing": "a declaration without GoodsShipment",
-        "aes.no_identifier": "neither an identifier nor a named party",
+        "aes.no_identifier": "neither an identifier nor a named party: kept, and matched by nothing",
         "aes.time_unusable": "no time of preparation: whatever else is known of the declaration counts as newer",
     }
 )
@@ -189,20 +189,19 @@ def _declaration(root: Frame, goods: Movement, digest: bytes, file: str) -> Iter
         yield Issue(file, root.line, root.path_of(_GOODS), "aes.goods_missing", rejects_record=True)
         return
     version = version_of(time, Rank.ORIGINAL)
-    if whole.identifiers or whole.parties:
-        yield Record(
-            source=SourceSystem.AES,
-            source_ref=name.key,
-            category=CATEGORY,
-            identifiers=tuple(whole.identifiers.values()),
-            fields=filled(whole.fields),
-            message_digest=digest,
-            parties=tuple(whole.parties),
-            message_ref=name.key,
-            version=version,
-        )
-    else:
-        yield Issue(file, root.line, root.path, "aes.no_identifier", rejects_record=True)
+    if not whole.identifiers and not whole.parties:
+        yield Issue(file, root.line, root.path, "aes.no_identifier", rejects_record=False)
+    yield Record(
+        source=SourceSystem.AES,
+        source_ref=name.key,
+        category=CATEGORY,
+        identifiers=tuple(whole.identifiers.values()),
+        fields=filled(whole.fields),
+        message_digest=digest,
+        parties=tuple(whole.parties),
+        message_ref=name.key,
+        version=version,
+    )
     yield name.supersession(SourceSystem.AES, version)
 
 

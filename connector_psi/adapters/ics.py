@@ -90,7 +90,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "ics.unsupported_message": "no message that is read",
         "ics.reference_missing": "neither MRN nor LRN, so nobody can tell which declaration it is",
         "ics.schema_missing": "the folder of schemas has none for this message, so it cannot be held against one",
-        "ics.no_identifier": "neither an identifier nor a named party",
+        "ics.no_identifier": "neither an identifier nor a named party: kept, and matched by nothing",
         "ics.time_unusable": "no time of preparation: whatever else is known of the declaration counts as newer",
     }
 )
@@ -459,20 +459,19 @@ class _Message:
             yield Issue(self.file, self.line, path, "ics.reference_missing", rejects_record=True)
             return
         source_ref = self.reference.key + ("/outcome" if self.name in OUTCOMES else "")
-        if whole.identifiers or whole.parties:
-            yield Record(
-                source=SourceSystem.ICS,
-                source_ref=source_ref,
-                category=CATEGORY,
-                identifiers=tuple(whole.identifiers.values()),
-                fields=filled(whole.fields),
-                message_digest=digest,
-                parties=tuple(whole.parties),
-                message_ref=source_ref,
-                version=self.version,
-            )
-        else:
-            yield Issue(self.file, self.line, f"/{self.name}", "ics.no_identifier", rejects_record=True)
+        if not whole.identifiers and not whole.parties:
+            yield Issue(self.file, self.line, f"/{self.name}", "ics.no_identifier", rejects_record=False)
+        yield Record(
+            source=SourceSystem.ICS,
+            source_ref=source_ref,
+            category=CATEGORY,
+            identifiers=tuple(whole.identifiers.values()),
+            fields=filled(whole.fields),
+            message_digest=digest,
+            parties=tuple(whole.parties),
+            message_ref=source_ref,
+            version=self.version,
+        )
         if self.name in OUTCOMES:
             yield from self.reference.link(SourceSystem.ICS)
         else:

@@ -119,7 +119,7 @@ CODES: Final[Mapping[str, str]] = MappingProxyType(
         "ncts.unsupported_message": "no message that is read",
         "ncts.reference_missing": "neither MRN nor LRN, so nobody can tell which movement it is of",
         "ncts.consignment_missing": "a declaration without a consignment",
-        "ncts.no_identifier": "neither an identifier nor a named party",
+        "ncts.no_identifier": "neither an identifier nor a named party: kept, and matched by nothing",
         "ncts.time_unusable": "no time of preparation: whatever else is known of the movement counts as newer",
         "ncts.not_invalidated": "a decision that invalidates nothing; it changes nothing",
         "ncts.request_only": "a request, which changes nothing before there is a decision",
@@ -448,8 +448,7 @@ class _Message:
         self, whole: Draft, name: str, digest: bytes, *, line: int | None, path: str
     ) -> Iterator[Record | Issue]:
         if not whole.identifiers and not whole.parties:
-            yield Issue(self.file, line, path, "ncts.no_identifier", rejects_record=True)
-            return
+            yield Issue(self.file, line, path, "ncts.no_identifier", rejects_record=False)
         message_ref = self.reference.key + ("" if self.telling is Telling.DECLARATION else f"/{self.name}")
         yield Record(
             source=SourceSystem.NCTS,

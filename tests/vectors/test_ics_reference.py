@@ -111,11 +111,12 @@ def test_what_the_tests_build_is_valid(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", VALID)
 def test_every_sample_that_validates_is_taken_in(folder: Path, name: str) -> None:
-    schemas, records = VALID[name]
+    schemas, has_identifiers = VALID[name]
     found = told(ics.read, (folder / name).read_bytes(), folder / schemas)
     assert [code for code in found.codes if code.startswith("xsd.")] == []
-    assert len(found.records) == records
-    assert [code for code, _, _ in found.rejections] == ([] if records else ["ics.no_identifier"])
+    assert (len(found.records), found.rejections) == (1, [])
+    # Some samples hold placeholders alone.
+    assert ("ics.no_identifier" in found.codes) == (not has_identifiers)
 
 
 @pytest.mark.parametrize("name", INVALID)

@@ -156,7 +156,8 @@ def test_what_cannot_be_told_is_refused() -> None:
     assert [(code, path) for code, path, _ in found.rejections] == [("aes.goods_missing", "/CC515C/GoodsShipment")]
     assert found.ends == []
     found = read(export(item(1), parties=""))
-    assert [(code, path) for code, path, _ in found.rejections] == [("aes.no_identifier", "/CC515C")]
+    assert (found.rejections, len(found.records)) == ([], 1)
+    assert [(issue.code, issue.path) for issue in found.issues] == [("aes.no_identifier", "/CC515C")]
 
 
 def test_what_the_table_does_not_have_is_reported_by_its_place() -> None:

@@ -241,13 +241,13 @@ def test_a_tir_carnet_is_a_document_of_the_movement() -> None:
     assert ("transport_document", "XF12345678", "tirCarnet") in identifiers(read(data).records[0])
 
 
-def test_a_house_without_identifiers_is_kept_for_a_name_and_refused_without() -> None:
+def test_a_house_without_identifiers_is_kept_and_said() -> None:
     holder = party("HolderOfTheTransitProcedure", called="Nur ein Name")
     [record] = read(transit("CC015C", house(1), holder=holder)).records
     assert (record.identifiers, record.parties[0].name) == ((), "Nur ein Name")
     found = read(transit("CC015C", house(1), house(2, document("TransportDocument", "N730", "CMR77")), holder=""))
-    assert refs(found) == [f"{LRN}/2"]
-    assert [(code, path) for code, path, _ in found.rejections] == [("ncts.no_identifier", HOUSE)]
+    assert refs(found) == [f"{LRN}/1", f"{LRN}/2"]
+    assert (found.rejections, [(i.code, i.path) for i in found.issues]) == ([], [("ncts.no_identifier", HOUSE)])
 
 
 # --- statements ---
