@@ -88,7 +88,7 @@ def _address(city: str, country: str, code: int, number: int) -> str:
 
 
 def _house(sequence: int, random_: random.Random) -> str:
-    """Return a house consignment of 78 elements; what is an identifier in it is another one in each."""
+    """Return a house consignment of 77 elements; what is an identifier in it is another one in each."""
     pick = random_.randrange
     box = f"MSKU{pick(10**6):06}"
     box += str(sum(_ISO6346[char] << place for place, char in enumerate(box)) % 11 % 10)
@@ -100,7 +100,7 @@ def _house(sequence: int, random_: random.Random) -> str:
           <name>Surname{pick(10**6)}, Forename{pick(1000)}</name>
           <typeOfPerson>1</typeOfPerson>
 {_address("Rotterdam", "NL", 3000 + pick(100), pick(200))}          <communication>
-            <identifier>+3110{pick(10**6, 10**7)}</identifier>
+            <identifier>+31205{pick(10**6):06}</identifier>
             <type>TE</type>
           </communication>
         </consignee>
@@ -155,7 +155,7 @@ def _house(sequence: int, random_: random.Random) -> str:
             <type>EM</type>
           </communication>
           <communication>
-            <identifier>+49221{pick(10**6, 10**7)}</identifier>
+            <identifier>+492213{pick(10**6):06}</identifier>
             <type>TE</type>
           </communication>
         </notifyParty>
