@@ -46,8 +46,8 @@ MAX_VERSION = 2**63 - 1
 """What the store can hold."""
 
 _SHAPES = {Kind.XML: Shape.XML, Kind.JSON: Shape.JSON, Kind.JSONL: Shape.JSON_LINES, Kind.CSV: Shape.CSV}
-_BY_REFERENCE = frozenset({"ics2.risk", "ics2.hit"})
-"""Categories whose records say something about another record, which they name by its reference."""
+_BY_REFERENCE = frozenset({"ics2.risk", "ics2.hit", "ics.ens", "ncts.transit", "aes.export"})
+"""Categories whose records are kept without anything to match by: for what they say of another, or for a newer message."""
 _PATH = re.compile(r"[A-Za-z0-9_/.$*#@{}:\[\]-]*")
 _CODE = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 

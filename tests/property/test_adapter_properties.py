@@ -50,8 +50,8 @@ VALID = {name: RICH.get(name) or sample(name) for name in NAMES}
 
 fixed = settings(derandomize=True, database=None, deadline=None, max_examples=50)
 
-# They tell of a request for risk analysis, whether or not it names a thing.
-WITHOUT_IDENTIFIER = {"ics2.risk", "ics2.hit"}
+# A request for risk analysis is told of whether or not it names a thing; a declaration is kept for the newer one.
+WITHOUT_IDENTIFIER = {"ics2.risk", "ics2.hit", "ics.ens", "ncts.transit", "aes.export"}
 PLACE = re.compile(r"[A-Za-z0-9_/.$*@:{}-]*(?:#free_text)?")
 CODE = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 
