@@ -55,6 +55,8 @@ MAX_NAMESPACES = 1_000
 """Different namespace declarations of one message."""
 MAX_SCHEMA_ISSUES = 200
 """Schema errors reported of one message; the last one says that there were more."""
+MAX_SCHEMA_ERRORS = 10_000
+"""Schema errors of one message after which all of it is refused."""
 
 MAX_UNIT_BYTES = 16 * 2**20
 """Of a message between the ends of two units, attachments apart; all of it where it has no units."""
@@ -817,20 +819,26 @@ def validate(stream: BinaryIO, schema: Schema, *, file: str, units: Collection[s
         for event, element in context:
             if event == "start-ns":
                 continue
+            is_unit = element.tag in units
             if event == "start":
                 path.append(schema.shown(element))
-                if element.tag in units:
+                if is_unit:
                     unit, inside = unit + 1, len(path)
-            for entry in list(context.error_log)[reported:]:
-                reported += 1
-                if inside:
-                    broken.add(unit)
-                else:
+            # The log is copied whenever it is looked at. Once no issue comes of it, that is where units begin and end.
+            if len(issues) <= MAX_SCHEMA_ISSUES or is_unit:
+                for entry in list(context.error_log)[reported:]:
+                    reported += 1
+                    if inside and (event == "end" or len(issues) <= MAX_SCHEMA_ISSUES):
+                        broken.add(unit)
+                    else:
+                        elsewhere = True
+                    if len(issues) < MAX_SCHEMA_ISSUES:
+                        issues.append(_violation(entry, element, path, file))
+                    elif len(issues) == MAX_SCHEMA_ISSUES:
+                        issues.append(Issue(file, line_of(element), None, "xsd.too_many_errors", rejects_record=False))
+                if reported > MAX_SCHEMA_ERRORS:
                     elsewhere = True
-                if len(issues) < MAX_SCHEMA_ISSUES:
-                    issues.append(_violation(entry, element, path, file))
-                elif len(issues) == MAX_SCHEMA_ISSUES:
-                    issues.append(Issue(file, line_of(element), None, "xsd.too_many_errors", rejects_record=False))
+                    break
             if event == "end":
                 if len(path) == inside:
                     inside = 0
@@ -838,6 +846,7 @@ def validate(stream: BinaryIO, schema: Schema, *, file: str, units: Collection[s
                 count += 1
                 if count % _CLEAN_EVERY == 0:
                     _drop_what_precedes(element)
+        elsewhere = elsewhere or len(context.error_log) > reported
     except etree.LxmlError:
         pass
     return Violations(tuple(issues), frozenset(broken), elsewhere=elsewhere)
