@@ -63,6 +63,23 @@ class _DoubtError(Exception):
     """Something does not fit; the text names the place."""
 
 
+class _Failures:
+    """What does not fit: counted, and told up to ``MAX_FAILURES``, for every line of a hostile bundle may be one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: list[str] = []
+
+    def append(self, failure: str) -> None:
+        self.count += 1
+        if self.count <= MAX_FAILURES:
+            self._first.append(failure)
+
+    def told(self) -> list[str]:
+        beyond = self.count - len(self._first)
+        return [*self._first, f"and {beyond} more"] if beyond else self._first
+
+
 class _Tree:
     """The root over leaves given one by one, from the hashes of complete subtrees, largest first."""
 
@@ -108,7 +125,7 @@ def verify_leaves(
         ``{"origin", "size", "root", "verified", "failures"}``. Origin is the key's name; size and base64 root are those
         of the leaves given. Never raises for what it finds.
     """
-    failures: list[str] = []
+    failures = _Failures()
     claims: dict[str, tuple[int, bytes]] = {}
     for what, note in (("checkpoint", checkpoint_note), ("earlier checkpoint", earlier)):
         if note is not None:
@@ -140,14 +157,12 @@ def verify_leaves(
             _check_body(line, commitments)
         except _DoubtError as doubt:
             failures.append(f"bodies.jsonl line {number}: {doubt}")
-    if len(failures) > MAX_FAILURES:
-        failures = [*failures[:MAX_FAILURES], f"and {len(failures) - MAX_FAILURES} more"]
     return {
         "origin": vkey.partition("+")[0],
         "size": tree.size,
         "root": base64.b64encode(tree.root()).decode("ascii"),
-        "verified": not failures,
-        "failures": failures,
+        "verified": failures.count == 0,
+        "failures": failures.told(),
     }
 
 

@@ -52,7 +52,11 @@ def _e164(number: str, region: str | None) -> str:
     # Possible, not assigned: ranges come into use faster than tables of them are updated, and both sides must agree.
     if not phonenumbers.is_possible_number(parsed) or _is_placeholder(str(parsed.national_number)):
         return ""
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    canonical = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    if canonical == number or _is_plainly_possible(canonical[1:]):
+        return canonical
+    # Of several prefixes the library takes off one at a time; what it would shorten again has no one form.
+    return canonical if _e164(canonical, None) == canonical else ""
 
 
 def _is_placeholder(national: str) -> bool:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Final, Literal, NoReturn
@@ -27,7 +26,8 @@ from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.purposes import CATEGORIES
 from connector_psi.domain.records import Field, IdentifierType, PartyKind, SourceSystem
 from connector_psi.domain.systems import SYSTEMS
-from connector_psi.errors import ConfigError, PurposeRefusedError
+from connector_psi.domain.toml import parse_toml
+from connector_psi.errors import ConfigError, FormatError, PurposeRefusedError
 
 MAX_MAPPING_BYTES: Final = 65_536
 MAX_RULES: Final = 200
@@ -358,13 +358,9 @@ def parse_mapping(raw: bytes) -> MappingFile:
     if len(raw) > MAX_MAPPING_BYTES:
         raise ConfigError(f"the mapping has more than {MAX_MAPPING_BYTES} bytes")
     try:
-        document = tomllib.loads(raw.decode())
-    except UnicodeDecodeError:
-        raise ConfigError("the mapping is not UTF-8") from None
-    except ValueError as error:
-        raise ConfigError(f"the mapping is not TOML: {error}") from None
-    except RecursionError:
-        raise ConfigError("the mapping is nested too deep") from None
+        document = parse_toml(raw)
+    except FormatError as error:
+        raise ConfigError(f"the mapping is {error}") from None
     _check_system(document)
     try:
         mapping = MappingFile.model_validate(document)

@@ -7,7 +7,6 @@ the key named.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -15,11 +14,13 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector_psi.disclosure import CASE_TIME_S
-from connector_psi.errors import ConfigError
+from connector_psi.domain.toml import parse_toml
+from connector_psi.errors import ConfigError, FormatError
 from connector_psi.policy import ProfileRole
 
 MAX_RECORDS_PER_ROUND = 100_000
 MAX_PORT = 65_535
+MAX_CONFIG_BYTES = 65_536
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
 
 
@@ -211,12 +212,14 @@ def parse_config(raw: bytes, name: str) -> NodeConfig:
     """Parse ``node.toml``.
 
     Raises:
-        ConfigError: Not TOML, an unknown key, or a value out of bounds.
+        ConfigError: Too long, not TOML, an unknown key, or a value out of bounds.
     """
+    if len(raw) > MAX_CONFIG_BYTES:
+        raise ConfigError(f"{name}: longer than {MAX_CONFIG_BYTES} bytes")
     try:
-        return NodeConfig.model_validate(tomllib.loads(raw.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise ConfigError(f"{name}: not valid TOML") from None
+        return NodeConfig.model_validate(parse_toml(raw))
+    except FormatError as error:
+        raise ConfigError(f"{name}: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

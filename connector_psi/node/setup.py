@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sysconfig
-import tomllib
 from pathlib import Path
 
 from connector_psi import pki, policy
 from connector_psi.audit.checkpoint import NoteSigner, encode_vkey
 from connector_psi.domain.clock import Clock, RandomSource
+from connector_psi.domain.toml import parse_toml
 from connector_psi.errors import ConfigError, FormatError
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
@@ -131,8 +131,8 @@ def _node_toml(source: Path, authority: str, profile: str, listen: str, local: s
     """The profile's settings, with this node's own lines in its [node] table."""
     text = (source / "node.toml").read_text()
     try:
-        role = tomllib.loads(text)["node"]["role"]
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
+        role = parse_toml(text.encode())["node"]["role"]
+    except (FormatError, KeyError, TypeError):
         raise ConfigError(f"{source / 'node.toml'}: no role in [node]") from None
     if not all(
         part.isprintable() and '"' not in part and "\\" not in part for part in (authority, profile, listen, local)

@@ -253,6 +253,8 @@ def targets() -> Iterator[Target]:
         Shape.JSON_LINES,
         prepare=_bundle,
         check=_is_a_report,
+        # Of many short lines each takes its own time: a bundle has no bound.
+        max_bytes=8192,
     )
     sealed = _sealed_body()[2]
     yield Target(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +24,13 @@ from cryptography.x509.oid import NameOID
 from connector_psi import pki
 from connector_psi.adapters.mapping import read_mapping
 from connector_psi.adapters.xml import Schema, validate
+from connector_psi.audit.verify import MAX_FAILURES, verify_leaves
+from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.mapping import parse_mapping
-from connector_psi.errors import ConfigError, FormatError, InputError
+from connector_psi.domain.records import IdentifierType
+from connector_psi.domain.toml import MAX_KEY_PARTS, parse_toml
+from connector_psi.errors import ConfigError, FormatError, InputError, NormalisationError
+from connector_psi.node.config import parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor, parse_descriptor
 from connector_psi.policy import ProfileRole
 from tests.simulation.memory_log import START
@@ -104,3 +111,44 @@ def test_a_parquet_file_whose_column_name_is_not_utf_8_is_refused(tmp_path: Path
     (tmp_path / "mapping.toml").write_text(MAPPING.format(formats=""), encoding="utf-8")
     with pytest.raises(ConfigError, match="no Parquet file that can be read"):
         list(read_mapping(tmp_path / "mapping.toml", now=START))
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (b"a=" + b"[" * 500, "nested too deep"),
+        (b"a=" + b"9" * 5000, "not TOML"),
+        (b"a." * 30_000 + b"b=1", "nested too deep"),
+        (b'{"a" . "b" . ' + b"c . " * 9 + b"d=1}", "nested too deep"),
+    ],
+)
+def test_hostile_toml_is_refused_at_once(raw: bytes, why: str) -> None:
+    for parse in (parse_mapping, lambda data: parse_config(data, "node.toml")):
+        begin = time.process_time()
+        with pytest.raises(ConfigError, match=why):
+            parse(raw)
+        assert time.process_time() - begin < 0.1
+
+
+def test_keys_that_are_as_deep_as_allowed_take_no_longer() -> None:
+    raw = b"\n".join(b"x%d." % n + b"a." * (MAX_KEY_PARTS - 2) + b"b = 'a.b.c.d'" for n in range(1_500))
+    begin = time.process_time()
+    assert len(parse_toml(raw)) == 1_500
+    assert time.process_time() - begin < 0.5
+
+
+def test_a_number_that_would_be_shortened_again_has_no_canonical_form() -> None:
+    with pytest.raises(NormalisationError, match=r"phone\.invalid"):
+        normalise(IdentifierType.PHONE, "+9000000012340000")
+    assert normalise(IdentifierType.PHONE, "+90 0 532 123 45 67") == "+905321234567"
+
+
+def test_a_bundle_of_wrong_lines_is_not_held_in_memory() -> None:
+    tracemalloc.start()
+    report = verify_leaves((b"" for _ in range(20_000)), b"", "")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert report["size"] == 20_000
+    assert not report["verified"]
+    assert report["failures"][-1] == f"and {20_001 - MAX_FAILURES} more"
+    assert peak < 2**20

@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_design() -> None:
         (BASE.replace("h:1", "h:99999"), "node"),
         (BASE.replace("h:1", "0.0.0.0:1"), "wildcard"),
         (BASE.replace("h:1", "h:2"), "same address"),
-        ("[node", "not valid TOML"),
+        ("[node", "not TOML"),
     ],
 )
 def test_a_wrong_setting_stops_the_node_and_is_named(text: str, place: str) -> None:
