@@ -587,6 +587,14 @@ class _TagSource:
         self._source = _Source(stream)
         self._pieces: Iterator[bytes] = iter(())
 
+    @property
+    def at_end(self) -> bool:
+        return self._source.at_end
+
+    def forget(self) -> None:
+        """Note that nothing is held of what was read."""
+        self._source.end_unit()
+
     def read(self, _size: int = -1) -> bytes:
         for piece in self._pieces:
             return piece
@@ -809,7 +817,8 @@ def validate(stream: BinaryIO, schema: Schema, *, file: str, units: Collection[s
         file: Display name, for the issues.
         units: As for :class:`XmlMessage`.
     """
-    context = _parser(_TagSource(stream), schema=schema.compiled)
+    source = _TagSource(stream)
+    context = _parser(source, schema=schema.compiled)
     path: list[str] = []
     issues: list[Issue] = []
     broken: set[int] = set()
@@ -819,6 +828,9 @@ def validate(stream: BinaryIO, schema: Schema, *, file: str, units: Collection[s
         for event, element in context:
             if event == "start-ns":
                 continue
+            if event == "start" and source.at_end:
+                # As in XmlMessage: a tag that was cut.
+                return Violations(tuple(issues), frozenset(broken), elsewhere=elsewhere)
             is_unit = element.tag in units
             if event == "start":
                 path.append(schema.shown(element))
@@ -846,9 +858,12 @@ def validate(stream: BinaryIO, schema: Schema, *, file: str, units: Collection[s
                 count += 1
                 if count % _CLEAN_EVERY == 0:
                     _drop_what_precedes(element)
-        elsewhere = elsewhere or len(context.error_log) > reported
-    except etree.LxmlError:
+                    source.forget()
+    except (etree.LxmlError, FormatError):
+        # Also where the whole message was read and is not valid.
         pass
+    if any(entry.domain == etree.ErrorDomains.SCHEMASV for entry in list(context.error_log)[reported:]):
+        elsewhere = True
     return Violations(tuple(issues), frozenset(broken), elsewhere=elsewhere)
 
 
