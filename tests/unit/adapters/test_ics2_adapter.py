@@ -662,6 +662,59 @@ def test_a_message_cut_anywhere_keeps_the_houses_that_closed() -> None:
         assert last.line is not None
 
 
+def test_nothing_half_read_is_ever_used_wherever_a_message_is_cut() -> None:
+    contact = "<communication><identifier>a@example.org</identifier><type>EM</type></communication>"
+    party = (
+        f"<consignee><name>Import GmbH</name><identificationNumber>DE123456</identificationNumber>{contact}</consignee>"
+    )
+    data = ens(
+        house(1, "<MRN>25BE000000000SYN11</MRN>", party, equipment(BOX_A, "SEAL77120"), document("H-1001")),
+        house(
+            2,
+            equipment(BOX_B),
+            "<goodsItem><packaging><shippingMarks>VIN WVWZZZ1JZXW000001</shippingMarks></packaging></goodsItem>",
+        ),
+        preloaded=preload(house(None, document("P-1001"), party)) + preload(house(None), mrn="25DE000000000SYN92"),
+        before=VESSEL,
+        master=CARRIER + equipment(BOX_A, "SEAL1234") + equipment(BOX_C),
+        after=filing("25BE000000000SYN11", "FR11") + filing("25BE000000000SYN99", "FR99"),
+    )
+    full = {record.source_ref: record for record in read(data)[0]}
+    assert len(full) == 4
+    texts = {ref: {text for values in record.fields.values() for text in values} for ref, record in full.items()}
+    for cut in range(len(data) - len("\n</IE4R05>\n")):
+        records, issues = read(data[:cut], "ics2-ens")
+        for record in records:
+            whole = full[record.source_ref]
+            assert record.incomplete
+            # A box of the master that some house lists is nobody else's only while that house is known.
+            assert {x.value for x in record.identifiers} <= {x.value for x in whole.identifiers} | {
+                "SEAL1234",
+                "CSQU3054383",
+            }
+            assert {text for values in record.fields.values() for text in values} <= texts[record.source_ref]
+            assert {x.name for x in record.parties} <= {x.name for x in whole.parties}
+        assert any(issue.rejects_record for issue in issues) or records
+        assert not any(issue.code == "xml.unknown_element" for issue in issues)
+
+
+def test_a_second_declaration_or_master_is_lost_with_its_houses() -> None:
+    data = ens(house(1)).replace(
+        b"</IE4R05>",
+        b"<relatedENS><MRN>25BE000000000SYN77</MRN><consignmentMasterLevel><consignmentHouseLevel/></consignmentMasterLevel></relatedENS></IE4R05>",
+    )
+    records, issues = read(data)
+    assert refs(records) == [f"{ENS_MRN}/1"]
+    assert [(x.code, x.path, x.rejects_record) for x in issues] == [
+        ("xml.repeated_element", "/IE4R05/relatedENS", True)
+    ]
+    again = ens(house(1), after=f"<consignmentMasterLevel>{house(2)}{equipment(BOX_A)}</consignmentMasterLevel>")
+    records, issues = read(again)
+    assert refs(records) == [f"{ENS_MRN}/1"]
+    assert values(records[0], "container") == []
+    assert [(x.code, x.path, x.rejects_record) for x in issues] == [("xml.repeated_element", MASTER, True)]
+
+
 def test_a_message_that_breaks_off_after_the_master_has_incomplete_records() -> None:
     data = ens(house(1))
     for broken in (data.replace(b"</IE4R05>", b""), data + b"<more/>", data.replace(b"</relatedENS>", b"</related>")):
