@@ -523,7 +523,10 @@ class _Known:
         """How many bytes it takes, about and at most: the texts of parties are those of fields."""
 
     def join(self, others: Iterable[_Known], file: str) -> None:
-        """Add what others hold; their issues stay with them. The limits of one record hold."""
+        """Add what others hold, and report if there is nothing to find it by; their issues stay with them.
+
+        The limits of one record hold.
+        """
         for other in others:
             if other.values is None:
                 other.values = frozenset([each.value for each in other.identifiers])
@@ -547,6 +550,8 @@ class _Known:
             self.fields = {name: values[:MAX_VALUES] for name, values in self.fields.items()}
             self.parties = self.parties[:MAX_VALUES]
             self.issues.append(Issue(file, self.line, None, "record.too_many_values", rejects_record=False))
+        if not self.identifiers and not self.parties:
+            self.issues.append(Issue(file, self.line, None, "ics2.no_identifier", rejects_record=False))
 
 
 _T = TypeVar("_T")
@@ -1200,14 +1205,10 @@ class _Declarations:
     def _unnamed(self, line: int | None, path: str) -> Issue:
         return Issue(self._first.file, line, path, "ics2.mrn_missing", rejects_record=True)
 
-    def _record(
-        self, whole: _Known, category: str, reference: str, name: str, times: Iterable[datetime]
-    ) -> Record | Issue:
+    def _record(self, whole: _Known, category: str, reference: str, name: str, times: Iterable[datetime]) -> Record:
         version = self._versions.get(reference)
         if version is None:
             version = self._versions[reference] = version_of(max(times, default=self._time))
-        if not whole.identifiers and not whole.parties:
-            return Issue(self._first.file, whole.line, None, "ics2.no_identifier", rejects_record=True)
         self._made += 1
         return Record(
             source=SourceSystem.ICS2,

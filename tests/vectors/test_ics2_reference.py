@@ -8,6 +8,7 @@ IE4S02 and 12 of IE4N03; 7 samples.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -421,3 +422,22 @@ def test_types_of_means_are_those_of_the_code_list(shared: Path) -> None:
 def test_the_type_of_a_postal_item_is_that_of_the_code_list(shared: Path) -> None:
     listed = (shared / "reference/ncts/codelists/TransportDocumentType.json").read_text(encoding="utf-8")
     assert '"N750"' in listed
+
+
+def test_the_example_of_the_documentation_is_valid_and_yields_what_it_says(xsd: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "formats" / "ics2.md").read_text(encoding="utf-8")
+    example = page.partition("```xml\n")[2].partition("```")[0]
+    [record], issues = read(example.encode(), schemas=xsd)
+    assert issues == []
+    assert record.source_ref == "25BE000000000SYN01/1"
+    assert {x.value for x in record.identifiers} == {"25BE000000000SYN01", "CSQU3054383"}
+    assert [x.name for x in record.parties] == ["Novak, Ivana"]
+
+
+def test_the_documentation_names_every_reason_code_of_the_adapter() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "formats" / "ics2.md").read_text(encoding="utf-8")
+    source = (root / "connector_psi" / "adapters" / "ics2.py").read_text(encoding="utf-8")
+    codes_of_source = set(re.findall(r'"(ics2\.[a-z]+_[a-z_]+)"', source))
+    assert len(codes_of_source) == 9
+    assert {code for code in codes_of_source if f"`{code}`" not in page} == set()
