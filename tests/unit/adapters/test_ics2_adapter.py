@@ -577,7 +577,7 @@ def test_a_wrong_check_digit_costs_the_value_and_not_the_record() -> None:
 
 
 def test_a_message_without_an_mrn_loses_every_record_and_says_where() -> None:
-    records, issues = read(ens(house(1), house(2), mrn=None))
+    records, issues = read(ens(house(1, document("H-1001")), house(2, document("H-1002")), mrn=None))
     assert records == []
     assert [(x.code, x.path, x.rejects_record) for x in issues] == [
         ("ics2.mrn_missing", "/IE4R05/relatedENS/MRN", True)
