@@ -48,6 +48,7 @@ from datetime import datetime
 from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
+from sys import getsizeof
 from types import MappingProxyType
 from typing import BinaryIO, TypeVar
 
@@ -441,6 +442,8 @@ def _name(local: str) -> str:
 
 MAX_HELD_BYTES = 160 * 2**20
 """Of houses held in memory, some 20,000, before the message is read a second time."""
+MAX_WAITING_BYTES = 40 * 2**20
+"""Of the houses of one pre-loading filing, some 5,000."""
 MAX_SHARED = 2_000
 """Identifiers that all houses of a message share, and containers of the master."""
 MAX_FILINGS = 10_000
@@ -478,14 +481,13 @@ _RISK_KINDS = {"IE4S02": "risk", "IE4N03": "hit"}
 class _Consignment(Declaration):
     """What is known of a house, of the master, of the ENS, or of partial filings."""
 
-    __slots__ = ("boxes", "containers", "line", "mrn", "sequence", "times")
+    __slots__ = ("boxes", "containers", "line", "mrn", "times")
 
     def __init__(self, file: str, line: int | None) -> None:
         super().__init__(file)
         self.line = line
         self.mrn: str | None = None
         """As declared; the key of its records even where it has no canonical form."""
-        self.sequence = ""
         self.containers: set[str] = set()
         self.boxes: list[tuple[str | None, list[Identifier]]] | None = None
         """Of the master: each container with its seals. None elsewhere: there they are identifiers like others."""
@@ -518,7 +520,7 @@ class _Known:
             + 300 * len(self.identifiers)
             + 400 * len(self.parties)
             + 120 * len(self.issues)
-            + sum([100 * len(values) + 2 * len("".join(values)) for values in self.fields.values()])
+            + sum([60 * len(values) + 2 * getsizeof("".join(values)) for values in self.fields.values()])
         )
         """How many bytes it takes, about and at most: the texts of parties are those of fields."""
 
@@ -893,7 +895,7 @@ class _Pass:
         """Yield the houses of the ENS, and pre-loading filings with theirs, as they close."""
         for element in self.xml.units():
             if element.tag == _PLACI_TAG:
-                if element.getparent() is self.xml.root:
+                if element.getparent() is self.xml.root and not self.light:
                     yield self._held.popleft() if self._held else self._preloaded(element)
                 continue
             self._unit += 1
@@ -907,7 +909,8 @@ class _Pass:
                 self.broken_elsewhere = self.broken_elsewhere or self._unit in self._broken
                 self.xml.skip(element)
             elif node is _PLACI_HOUSE_NODE:
-                self._wait(element)
+                if not self.light:
+                    self._wait(element)
             elif self.light:
                 self._glance(element)
             else:
@@ -952,7 +955,7 @@ class _Pass:
     def _wait(self, element: Element) -> None:
         house = self._house(element, _PLACI_HOUSE_NODE)
         self._waiting_size += house.size
-        if self._waiting_size <= MAX_HELD_BYTES:
+        if self._waiting_size <= MAX_WAITING_BYTES:
             self.waiting.append(house)
         else:
             path = _PLACI_HOUSE_NODE.path

@@ -376,7 +376,7 @@ def test_many_preloading_filings_in_a_second_pass_are_the_same(monkeypatch: pyte
 
 
 def test_a_preloading_filing_with_too_many_houses_loses_those_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ics2, "MAX_HELD_BYTES", 8_000)
+    monkeypatch.setattr(ics2, "MAX_WAITING_BYTES", 8_000)
     records, issues = read(ens(preloaded=preload(*(house(None, document(f"H-1{n:03}")) for n in range(30)))))
     assert 2 < len(records) < 12
     lost = [x for x in issues if x.code == "ics2.too_many_houses"]
