@@ -109,7 +109,7 @@ def _guided(name: str, folder: Path, seconds: float) -> None:
 
     def change(data: bytes, max_size: int, seed: int) -> bytes:
         random = Random(seed)
-        if random.random() < 0.3:
+        if random.random() < 0.15:
             return bytes(atheris.Mutate(data, max_size))
         return mutate(data, random, target.shape, max_size, seeds)
 

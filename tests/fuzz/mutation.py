@@ -71,7 +71,7 @@ def mutate(data: bytes, random: Random, shape: Shape, max_bytes: int, others: Se
         max_bytes = min(max_bytes, 2 * len(data) + 512)
     # Few changes, now and then a storm of them: most parsers stop at the first.
     for _ in range(min(1 + int(random.expovariate(1.0)), 8)):
-        if random.random() < 0.7:
+        if random.random() < 0.85:
             data = _SHAPED[shape](data, random, max_bytes)
         elif others and random.random() < 0.15:
             data = _spliced(data, random.choice(others), random)
@@ -422,7 +422,8 @@ def mutate_xml(data: bytes, random: Random, max_bytes: int) -> bytes:
     at = random.randrange(len(tokens))
     token = tokens[at]
     tags = [position for position, each in enumerate(tokens) if each.startswith("<") and each[1:2] not in {"?", "!"}]
-    match random.randrange(16):
+    # Texts most often: every other change is likely to end the reading.
+    match random.randrange(26):
         case 0 if tags:
             one, other = random.choice(tags), random.choice(tags)
             tokens[one], tokens[other] = tokens[other], tokens[one]
