@@ -46,8 +46,8 @@ MAX_VERSION = 2**63 - 1
 """What the store can hold."""
 
 _SHAPES = {Kind.XML: Shape.XML, Kind.JSON: Shape.JSON, Kind.JSONL: Shape.JSON_LINES, Kind.CSV: Shape.CSV}
-_BY_REFERENCE = frozenset({"ics2.risk", "ics2.hit", "ics.ens", "ncts.transit", "aes.export"})
-"""Categories whose records are kept without anything to match by: for what they say of another, or for a newer message."""
+_BY_REFERENCE = frozenset({"ics2.risk", "ics2.hit"})
+"""Categories whose records say something about another record, which they name by its reference."""
 _PATH = re.compile(r"[A-Za-z0-9_/.$*#@{}:\[\]-]*")
 _CODE = re.compile(r"[a-z0-9_]+\.[a-z0-9_]+")
 
@@ -106,12 +106,17 @@ def has_records(items: list[Item]) -> bool:
 
 def check(items: list[Item], *, file: str | None = "f") -> None:
     """Check what adapters promise of what comes out of them; ``file`` is the only one that issues may name."""
+    unnamed = False
     for item in items:
         if isinstance(item, Issue):
             promise(file is None or item.file == file, "an issue of another file")
             _check_issue(item)
+            unnamed = unnamed or item.code.endswith(".no_identifier")
         elif isinstance(item, Record):
             _check_record(item)
+            # A declaration is kept for the newer one that may come; that there is nothing to match it by is told.
+            named = item.identifiers or any(party.name for party in item.parties)
+            promise(named or unnamed or item.category in _BY_REFERENCE, "neither identifier nor name, and not told")
         else:
             _check_supersession(item)
 
@@ -136,8 +141,6 @@ def _check_record(record: Record) -> None:
         "values of a field",
     )
     promise(len(record.parties) <= drafts.MAX_VALUES, "too many parties")
-    named = record.identifiers or any(party.name for party in record.parties)
-    promise(named or record.category in _BY_REFERENCE, "neither identifier nor name")
     promise(record.valid_until is None or record.valid_until.tzinfo is not None, "valid_until without a zone")
     kept = set()
     for identifier in record.identifiers:
