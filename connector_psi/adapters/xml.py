@@ -426,14 +426,14 @@ class XmlMessage:
                     continue
                 key = below.key
                 if key in leaves:
-                    frame._add_repeat(key, self.text_of(child, below.path), line_of(child))  # noqa: SLF001 - as above
+                    frame._add_repeat(key, self._text_of(child, below), line_of(child))  # noqa: SLF001 - as above
                     continue
                 leaves[key] = child
                 text = child.text
                 if text is not None:
-                    if not text.isalnum() or len(text) > 64:
-                        text = self.text_of(child, below.path)
-                    if text:
+                    if len(text) > MAX_TEXT_CHARS:
+                        self._too_long(child, below)
+                    elif text.isalnum() or (text := " ".join(text.split())):
                         values[key] = text
             elif below.skipped:
                 if len(child):
@@ -458,13 +458,16 @@ class XmlMessage:
         """Leave out what another pass over the same message has noticed."""
         self._noticed |= other._noticed
 
-    def text_of(self, leaf: etree._Element, path: str) -> str:
-        """Return a leaf's text with its white space folded; nothing of one that is too long, which is reported."""
+    def _text_of(self, leaf: etree._Element, node: Node) -> str:
         text = leaf.text or ""
         if len(text) > MAX_TEXT_CHARS:
-            self.notice("xml.text_too_long", line=line_of(leaf), path=path, key=line_of(leaf))
+            self._too_long(leaf, node)
             return ""
         return " ".join(text.split())
+
+    def _too_long(self, leaf: etree._Element, node: Node) -> None:
+        line = line_of(leaf)
+        self.notice("xml.text_too_long", line=line, path=node.path, key=line)
 
     def skip(self, element: etree._Element) -> None:
         """Leave an element alone with all it holds; only the names in it are bounded."""

@@ -100,13 +100,10 @@ class Draft:
 
     def add(self, identifier: Identifier, *, line: int | None = None) -> None:
         """Take in one canonical identifier; the first place it was found at stands."""
-        key = (identifier.type, identifier.value, identifier.role)
-        if key in self.identifiers:
-            return
-        if len(self.identifiers) >= MAX_IDENTIFIERS:
+        self.identifiers.setdefault((identifier.type, identifier.value, identifier.role), identifier)
+        if len(self.identifiers) > MAX_IDENTIFIERS:
+            self.identifiers.popitem()
             self._report_once("record.too_many_identifiers", line=line)
-            return
-        self.identifiers[key] = identifier
 
     def search_text(self, found: Found | None) -> list[Identifier]:
         """Take in, and return, what free text holds: numbers with a check digit or a strict pattern.
