@@ -567,23 +567,19 @@ def _with(mine: tuple[_T, ...], more: tuple[_T, ...]) -> tuple[_T, ...]:
 
 def _take(draft: _Consignment, frame: Frame) -> None:
     """Take in what an element and all below it yield."""
+    use = _PLANS[frame.node][0]
+    if use is None:
+        _take_inside(draft, frame)
+        return
     if frame.repeated:
         _report_repeats(draft, frame)
-    use, leaves = _PLANS[frame.node]
-    if use is not None:
-        use(draft, frame)
-        return
-    values = frame.values
-    for name, leaf in leaves:
-        if name in values:
-            _take_leaf(draft, leaf, frame, name)
-    for group in frame.groups():
-        _take(draft, group)
+    use(draft, frame)
 
 
 def _take_inside(draft: _Consignment, frame: Frame) -> None:
     """Take in what stands in an element, whatever use there is for all of it together."""
-    _report_repeats(draft, frame)
+    if frame.repeated:
+        _report_repeats(draft, frame)
     for name, leaf in _PLANS[frame.node][1]:
         if name in frame.values:
             _take_leaf(draft, leaf, frame, name)
