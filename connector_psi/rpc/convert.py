@@ -183,7 +183,8 @@ def record_message(record: Record) -> registry_pb2.Record:
         message_digest=record.message_digest,
         incomplete=record.incomplete,
         hidden=record.hidden,
-        valid_until_ms=int(record.valid_until.timestamp() * 1000) if record.valid_until else 0,
+        # 0 stands for no end, and what ended before 1970 ended.
+        valid_until_ms=max(1, int(record.valid_until.timestamp() * 1000)) if record.valid_until else 0,
         parties=[
             registry_pb2.Party(
                 role=party.role,

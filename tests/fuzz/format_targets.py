@@ -40,7 +40,7 @@ from tests.fuzz.harness import Target, promise, repeats_a_plant
 from tests.fuzz.mutation import IDENTIFIERS, Shape
 
 ROOT = Path(__file__).resolve().parents[2]
-MAX_BYTES = 32_768
+MAX_BYTES = 16_384
 MAX_REF_CHARS = 200
 MAX_VERSION = 2**63 - 1
 """What the store can hold."""

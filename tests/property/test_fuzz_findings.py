@@ -8,7 +8,7 @@ import json
 import time
 import tracemalloc
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,12 +27,13 @@ from connector_psi.adapters.xml import Schema, validate
 from connector_psi.audit.verify import MAX_FAILURES, verify_leaves
 from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.mapping import parse_mapping
-from connector_psi.domain.records import IdentifierType
+from connector_psi.domain.records import IdentifierType, Record, SourceSystem
 from connector_psi.domain.toml import MAX_KEY_PARTS, parse_toml
 from connector_psi.errors import ConfigError, FormatError, InputError, NormalisationError
 from connector_psi.node.config import parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor, parse_descriptor
 from connector_psi.policy import ProfileRole
+from connector_psi.rpc.convert import parse_record, record_message
 from tests.simulation.memory_log import START
 
 XSD = '<xs:schema xmlns:xs="http://www.w3.org/2001/XMLSchema"><xs:element name="a" type="xs:int"/></xs:schema>'
@@ -152,3 +153,12 @@ def test_a_bundle_of_wrong_lines_is_not_held_in_memory() -> None:
     assert not report["verified"]
     assert report["failures"][-1] == f"and {20_001 - MAX_FAILURES} more"
     assert peak < 2**20
+
+
+@pytest.mark.parametrize("year", [1, 1013, 1970])
+def test_a_record_that_ended_before_1970_can_be_sent_and_has_ended(year: int) -> None:
+    ended = datetime(year, 1, 1, tzinfo=UTC)
+    record = Record(SourceSystem.EIS, "EIS-1", "eis.vehicle", (), {}, bytes(32), valid_until=ended)
+    sent = parse_record(record_message(record))
+    assert sent.valid_until is not None
+    assert sent.valid_until < START
