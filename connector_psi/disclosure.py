@@ -123,7 +123,6 @@ def decide_case(
     now: datetime,
     synthetic: bool,
     provider_consent: Collection[Field] = (),
-    national_basis: bool = False,
 ) -> Decision:
     """Decide a case about a record of the owner's store.
 
@@ -135,7 +134,6 @@ def decide_case(
         now: Aware. A record whose validity has ended counts as gone.
         synthetic: Whether this node holds synthetic data only.
         provider_consent: Fields that the provider of the data released for this case.
-        national_basis: Whether national law gives the basis that a field may ask for.
     """
     if request.agreement != agreement.code:
         return Decision(allowed=False, reason=Reason.PURPOSE_NOT_AGREED)
@@ -155,7 +153,6 @@ def decide_case(
         hidden=record is None or record.hidden or (record.valid_until is not None and record.valid_until <= now),
         handling_codes=fields.get(Field.HANDLING_CODES, ()),
         provider_consent=provider_consent,
-        national_basis=national_basis,
     )
 
 

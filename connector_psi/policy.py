@@ -2,33 +2,29 @@
 
 Rules, in this order:
 
-1. A policy is YAML without aliases, tags or duplicate keys (``parse_policy``); every word comes from
-   ``domain.purposes`` or ``domain.records``, so that what is not named here cannot be agreed.
-2. A policy that names a system, kind of data or recipient of ``GLOBAL_REFUSALS`` is refused with the reason given.
-3. What contradicts itself, its purpose or a law that binds the owner is an error of ``check_pack``, and ``load_policy``
-   refuses it.
-4. A template joins two authorities as an ``Agreement`` (``instantiate``), known by the hash of its RFC 8785 form.
-5. An agreement runs only through its gates (``check_runnable``) and discloses only what ``decide`` returns.
+1. Every word of a policy comes from ``domain.purposes`` or ``domain.records``, so that what is not named there cannot
+   be agreed.
+2. A template joins two authorities as an ``Agreement`` (``instantiate``), known by the hash of its RFC 8785 form.
+3. An agreement runs only through its gates (``check_runnable``), finds only what ``judge`` calls a match, and discloses
+   only what ``decide`` returns.
+4. What concerns this node alone, such as the rights of data subjects, is an ``OwnPurpose`` of the pack.
 
-Leaves to others: matching, where records come from, when an outcome is served (``disclosure``), counting capacity
-(``storage``), who signs a change of policy (``node``). Only ``load_policy`` touches the disk.
+Leaves to others: reading, checking, signing and explaining a pack (``pack``), matching, where records come from, when
+an outcome is served (``disclosure``), counting capacity (``storage``). Free of I/O.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, NoReturn, Self, TypeVar
+from typing import Annotated, Any, Final, Self, TypeVar
 
 import rfc8785
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -42,9 +38,7 @@ from pydantic import Field as Constraint
 
 from connector_psi.domain.purposes import (
     CATEGORIES,
-    GLOBAL_REFUSALS,
     PERSON_CATEGORIES,
-    PURPOSES,
     Condition,
     Handling,
     HandlingCode,
@@ -52,76 +46,15 @@ from connector_psi.domain.purposes import (
     MatchRule,
     Mode,
     OwnerNotice,
+    OwnRole,
     ProfileRole,
     Purpose,
-    PurposeRule,
     RetentionClass,
     Status,
     TokenFamily,
 )
 from connector_psi.domain.records import IDENTIFIER_TABLE, Field, IdentifierType, TokenClass, TypeRule
-from connector_psi.domain.systems import system_of_category
 from connector_psi.errors import ConfigError, PurposeRefusedError
-
-__all__ = [
-    "CATEGORIES",
-    "GLOBAL_REFUSALS",
-    "MAX_POLICY_BYTES",
-    "PERSON_CATEGORIES",
-    "PURPOSES",
-    "Agreement",
-    "Capacity",
-    "Condition",
-    "Confirm",
-    "Decision",
-    "DisclosureRequest",
-    "Finding",
-    "Handling",
-    "HandlingCode",
-    "LegalBasis",
-    "MatchRule",
-    "MatrixRow",
-    "Mode",
-    "OwnerNotice",
-    "PolicyPack",
-    "ProfileRole",
-    "Purpose",
-    "PurposeRule",
-    "Reason",
-    "Requires",
-    "RetentionClass",
-    "Severity",
-    "Status",
-    "Template",
-    "TokenFamily",
-    "Verdict",
-    "capacity_for",
-    "category_number",
-    "check_pack",
-    "check_runnable",
-    "decide",
-    "fitting_agreements",
-    "handling_codes_of",
-    "instantiate",
-    "judge",
-    "load_policy",
-    "matrix",
-    "parse_policy",
-    "policy_hash",
-]
-
-MAX_POLICY_BYTES: Final = 1 << 20
-POLICY_VERSION: Final = 1
-_MAX_NODES: Final = 5_000
-_MAX_ENTRIES: Final = 300
-_MAX_DEPTH: Final = 8
-_MAX_PROBLEMS: Final = 20
-
-# Reason: 2018/1862 Art. 56(3), technical copies live for 48 hours.
-SIS_MAX_SET_AGE_H: Final = 48
-# Reason: case mode is tight on purpose: 25 padded batches of 8 an officer and day, ten times that a peer.
-CASE_PER_OFFICER_DAY: Final = 200
-CASE_PER_DAY: Final = 2_000
 
 # --- Model ------------------------------------------------------------------------------------------------------------
 
@@ -183,16 +116,26 @@ class Confirm(_Model):
     owner_people: Annotated[int, Constraint(ge=0, le=9)]
 
 
+class Grant(_Model):
+    """What people at the owner grant before anything may be asked, in ``case`` mode; what they grant may be less."""
+
+    people: Annotated[int, Constraint(ge=1, le=9)]
+    max_identifiers: Annotated[int, Constraint(ge=1, le=256)]
+    max_hours: Annotated[int, Constraint(ge=1, le=720)]
+
+
 class Requires(_Model):
     """What must exist outside this node before real data flows."""
 
     legal_ref: _Reference
     dpia_ref: _Reference
     arrangement_ref: _Reference
+    national_ref: _Reference = ""
+    """National law that ``Condition.NATIONAL_BASIS`` asks for; without it such a field is withheld."""
 
     @property
     def complete(self) -> bool:
-        """Whether every reference is filled in."""
+        """Whether every reference that a pilot needs is filled in."""
         return all((self.legal_ref, self.dpia_ref, self.arrangement_ref))
 
 
@@ -207,7 +150,10 @@ class _Terms(_Model):
     classes: _NonEmptySetOf[_Class]
     identifier_types: _NonEmptySetOf[IdentifierType]
     families: _NonEmptySetOf[TokenFamily]
+    querier_categories: _NonEmptySetOf[_Category]
+    """Of the querier's own records: those that it asks with."""
     categories: Annotated[_NonEmptySetOf[_Category], Constraint(max_length=255)]
+    """Of the owner's records: those that it publishes and discloses."""
     category_at_match: _SetOf[_Category]
     match_rule: MatchRule
     disclose: Annotated[Mapping[Field, Condition], AfterValidator(_freeze), PlainSerializer(dict)]
@@ -217,6 +163,12 @@ class _Terms(_Model):
         AfterValidator(_freeze),
         PlainSerializer(lambda capacity: {c.label: limits.model_dump() for c, limits in capacity.items()}),
     ]
+    grant: Grant | None = None
+    """In ``case`` mode, and only there."""
+    cases_per_slot: Annotated[int, Constraint(ge=1, le=64)] | None = None
+    """Where the owner gets no notice, and only there: the querier sends so many cases a slot, real ones and covers."""
+    answer_within_h: Annotated[int, Constraint(ge=1, le=72)]
+    """From a case to its answer; what takes longer is alarmed, not cut off."""
     max_set_age_h: Annotated[int, Constraint(ge=1, le=168)]
     case_window_days: Annotated[int, Constraint(ge=1, le=60)]
     witnesses: Annotated[int, Constraint(ge=0, le=9)]
@@ -261,204 +213,32 @@ class Agreement(_Terms):
         return self.code.partition(":")[0]
 
 
+class OwnPurpose(_Model):
+    """What an authority does on its own node, with nobody on the other side."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,7}(-[A-Z0-9]{1,8})?$")]
+    purpose: Purpose
+    legal_basis: _NonEmptySetOf[LegalBasis]
+    people: _NonEmptySetOf[OwnRole]
+    """Roles of those who may."""
+    restricts: _SetOf[_Category] = ()
+    """Categories about which a data subject is told nothing but where to turn."""
+    retention_class: RetentionClass
+    status: Status
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.code))
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyPack:
-    """The templates of one file."""
+    """One file: the templates of agreements, and what concerns the own node alone."""
 
     version: int
     templates: tuple[Template, ...]
+    own: tuple[OwnPurpose, ...] = ()
     source: str = field(default="policy", compare=False)
     """The name of the file, for messages."""
-
-
-# --- Reading ----------------------------------------------------------------------------------------------------------
-
-_Path = tuple[str | int, ...]
-# libyaml where the wheel has it: the pure Python scanner takes seconds for a megabyte.
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER: Final = re.compile(r"-?(0|[1-9][0-9]{0,15})")
-_NOT_A_WORD: Final = re.compile(r"[^a-z0-9]+")
-_REFUSED: Final = re.compile(f"_({'|'.join(GLOBAL_REFUSALS)})_")
-_CONSTANTS: Final[Mapping[str, bool | None]] = {"": None, "~": None, "null": None, "true": True, "false": False}
-
-
-class _Reader:
-    """Builds plain values from YAML events; stops at the first event that a policy has no use for.
-
-    Scalars are integers, ``true``, ``false``, ``null`` or text: no implicit dates, no octals, no ``NO`` read as false.
-    """
-
-    def __init__(self, text: str, source: str) -> None:
-        self.lines: dict[_Path, int] = {}
-        self._source = source
-        self._events: Iterator[Any] = iter(yaml.parse(text, Loader=_LOADER))
-        self._line = 1
-
-    def document(self) -> object:
-        """Return the value of the one document."""
-        try:
-            event = self._next()
-            while isinstance(event, (yaml.StreamStartEvent, yaml.DocumentStartEvent)):
-                event = self._next()
-            if isinstance(event, yaml.StreamEndEvent):
-                self._refuse((), "the file is empty")
-            value = self._value(event, ())
-            self._next()
-            if not isinstance(self._next(), yaml.StreamEndEvent):
-                self._refuse((), "more than one document")
-        except (yaml.YAMLError, RecursionError) as error:
-            mark = getattr(error, "problem_mark", None)
-            raise ConfigError(f"{self._source}:{mark.line + 1 if mark else self._line}: not valid YAML") from None
-        return value
-
-    def _next(self) -> Any:  # noqa: ANN401  # PyYAML's events have no common typed base
-        event = next(self._events)
-        self._line = event.start_mark.line + 1
-        return event
-
-    def _refuse(self, path: _Path, reason: str) -> NoReturn:
-        raise ConfigError(f"{self._source}:{self._line}: {_shown(path)}{reason}")
-
-    def _value(self, event: Any, path: _Path) -> object:  # noqa: ANN401  # see _next
-        self.lines.setdefault(path, self._line)
-        if len(self.lines) > _MAX_NODES or len(path) > _MAX_DEPTH or path[-1:] == (_MAX_ENTRIES,):
-            self._refuse(path[:_MAX_DEPTH], "too many or too deeply nested values")
-        # Aliases make a small file expand into gigabytes; tags choose how a value is built.
-        if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
-            self._refuse(path, "anchors and aliases are not allowed")
-        if event.tag is not None:
-            self._refuse(path, "tags are not allowed")
-        if isinstance(event, yaml.SequenceStartEvent):
-            items: list[object] = []
-            while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-                items.append(self._value(event, (*path, len(items))))
-            return items
-        if isinstance(event, yaml.MappingStartEvent):
-            mapping: dict[str, object] = {}
-            while not isinstance(event := self._next(), yaml.MappingEndEvent):
-                if not isinstance(event, yaml.ScalarEvent) or event.anchor is not None or event.tag is not None:
-                    self._refuse(path, "a key is not plain text")
-                key = event.value
-                if key in mapping:
-                    self._refuse((*path, key), "the key stands twice")
-                self.lines[*path, key] = self._line
-                mapping[key] = self._value(self._next(), (*path, key))
-            return mapping
-        return event.value if event.style else _scalar(event.value)
-
-
-def _scalar(text: str) -> object:
-    if text in _CONSTANTS:
-        return _CONSTANTS[text]
-    return int(text) if _INTEGER.fullmatch(text) else text
-
-
-def _shown(path: _Path) -> str:
-    # A key is shown only in the characters of the vocabulary, and short: an error text is no place for content.
-    parts = [re.sub(r"[^A-Za-z0-9_.:-]", "?", str(part))[:40] for part in path if part not in {"templates", "[key]"}]
-    return f"{'.'.join(parts)}: " if parts else ""
-
-
-def _refusals(value: object, path: _Path) -> Iterator[tuple[_Path, str]]:
-    """Where a tree of values names what ``GLOBAL_REFUSALS`` refuses, keys included; ``requires`` is free text."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key != "requires":
-                yield from _refusals(key, (*path, key))
-                yield from _refusals(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _refusals(item, (*path, index))
-    elif isinstance(value, str) and (found := _REFUSED.search(f"_{_NOT_A_WORD.sub('_', value.lower())}_")):
-        yield path, f"refused, {found[1]}: {GLOBAL_REFUSALS[found[1]]}"
-
-
-def _problem(error: Mapping[str, Any]) -> str:
-    if error["type"] == "extra_forbidden" or error["loc"][-1:] == ("[key]",):
-        return "unknown key"
-    if error["type"] == "missing":
-        return "the key is missing"
-    # Pydantic's messages name what is allowed and, without its input, never what was given.
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
-def parse_policy(raw: bytes, source: str = "policy.yaml") -> PolicyPack:
-    """Read a policy file whose every word is in the vocabulary.
-
-    Unknown keys, duplicate keys, aliases, tags and whatever ``GLOBAL_REFUSALS`` names are refused. What each word
-    means together with the others is the matter of ``check_pack``.
-
-    Args:
-        raw: UTF-8 YAML of at most ``MAX_POLICY_BYTES``.
-        source: The name of the file, for messages.
-
-    Returns:
-        The pack, its templates in the order of their codes.
-
-    Raises:
-        ConfigError: For any other bytes; the text names file, line, agreement and key.
-    """
-    if len(raw) > MAX_POLICY_BYTES:
-        raise ConfigError(f"{source}: larger than {MAX_POLICY_BYTES} bytes")
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{source}: not UTF-8") from None
-    try:
-        reader = _Reader(text, source)
-    except yaml.YAMLError:
-        raise ConfigError(f"{source}:1: not valid YAML") from None
-    tree = reader.document()
-    if not isinstance(tree, dict) or not isinstance(tree.get("templates"), dict) or not tree["templates"]:
-        raise ConfigError(f"{source}:1: templates: the key is missing")
-    if extra := tree.keys() - {"version", "templates"}:
-        key = min(extra)
-        raise ConfigError(f"{source}:{reader.lines[key,]}: {_shown((key,))}unknown key")
-    if type(tree.get("version")) is not int or tree["version"] != POLICY_VERSION:
-        raise ConfigError(f"{source}:{reader.lines.get(('version',), 1)}: version: only {POLICY_VERSION} is understood")
-
-    templates: list[Template] = []
-    problems: list[tuple[_Path, str]] = []
-    for code, terms in tree["templates"].items():
-        path: _Path = ("templates", code)
-        if refused := [*_refusals(code, path), *_refusals(terms, path)]:
-            problems += refused
-        elif not isinstance(terms, dict) or "code" in terms:
-            problems.append((path, "not a mapping of keys without code"))
-        else:
-            try:
-                # JSON mode: strict, yet with enumerations and dates written as text.
-                templates.append(Template.model_validate_json(json.dumps({"code": code, **terms})))
-            except ValidationError as error:
-                found = error.errors(include_url=False, include_input=False, include_context=False)
-                problems += [((*path, *item["loc"]), _problem(item)) for item in found]
-    if problems:
-        places = [f"{source}:{_line_of(path, reader.lines)}: {_shown(path)}{text}" for path, text in problems]
-        raise ConfigError("\n".join(places[:_MAX_PROBLEMS]))
-    return PolicyPack(POLICY_VERSION, tuple(sorted(templates, key=lambda t: t.code)), source)
-
-
-def _line_of(path: _Path, lines: Mapping[_Path, int]) -> int:
-    while path not in lines:
-        path = path[:-1]
-    return lines[path]
-
-
-def load_policy(path: Path) -> PolicyPack:
-    """Read a policy file from disk and refuse it if ``check_pack`` finds an error; warnings pass.
-
-    Raises:
-        ConfigError: The file is unreadable, malformed or contradicts itself.
-    """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_POLICY_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror or 'unreadable'}") from None
-    pack = parse_policy(raw, str(path))
-    if errors := [str(finding) for finding in check_pack(pack) if finding.severity is Severity.ERROR]:
-        raise ConfigError("\n".join(errors[:_MAX_PROBLEMS]))
-    return pack
 
 
 # --- Agreements -------------------------------------------------------------------------------------------------------
@@ -561,7 +341,9 @@ def judge(
         table: Which types suffice alone.
     """
     counted = [kind for kind in matched if kind in agreement.identifier_types]
-    if any(table[kind].suffices_alone for kind in counted) or len(counted) >= 2:
+    if any(table[kind].suffices_alone for kind in counted):
+        return Verdict.MATCH
+    if agreement.match_rule is MatchRule.SUFFICIENT_OR_TWO and len(counted) >= 2:
         return Verdict.MATCH
     return Verdict.WEAK if counted else Verdict.NONE
 
@@ -689,7 +471,6 @@ def decide(
     hidden: bool,
     handling_codes: Collection[str] = (),
     provider_consent: Collection[Field] = (),
-    national_basis: bool = False,
 ) -> Decision:
     """Decide one case. Denied unless every rule allows it; approvals are looked at last.
 
@@ -710,7 +491,6 @@ def decide(
         hidden: The record must never leave, or left the source.
         handling_codes: Of the record, as its provider set them.
         provider_consent: Fields that the provider released for this case beyond its handling codes.
-        national_basis: Whether national law gives the basis that ``Condition.NATIONAL_BASIS`` asks for.
     """
     available = frozenset(available_fields)
 
@@ -743,7 +523,7 @@ def decide(
             continue
         if condition is Condition.PROVIDER_CONSENT and not (provider_allows or name in provider_consent):
             continue
-        if condition is Condition.NATIONAL_BASIS and not national_basis:
+        if condition is Condition.NATIONAL_BASIS and not agreement.requires.national_ref:
             continue
         disclosed.append(name)
     if not disclosed:
@@ -763,154 +543,11 @@ def decide(
     )
 
 
-# --- Reports for people -----------------------------------------------------------------------------------------------
-
-
-class Severity(StrEnum):
-    """Whether a pack with this finding may be loaded."""
-
-    ERROR = "error"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about a pack that a person must see."""
-
-    severity: Severity
-    source: str
-    agreement: str
-    key: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.source}: {self.agreement}.{self.key}: {self.severity}: {self.text}"
-
-
-def _findings(template: Template) -> Iterator[tuple[str, str]]:
-    """The errors of one template: key and text."""
-    rule = PURPOSES[template.purpose]
-    if not set(template.legal_basis) <= rule.legal_basis:
-        yield "legal_basis", "does not carry this purpose"
-    if not all(category.startswith(rule.category_prefix) for category in template.categories):
-        yield "categories", f"this purpose covers {rule.category_prefix}* alone"
-    if template.mode is Mode.BULK:
-        for system in {system_of_category(category) for category in template.categories}:
-            if system is not None and not system.real_time:
-                yield "categories", f"{system.code} takes no part in an agreement in real time: {system.reason}"
-    if beyond := sorted(template.disclose.keys() - rule.fields):
-        yield "disclose", f"{', '.join(beyond)}: never disclosed for this purpose"
-    if not template.disclose and template.status is not Status.BLOCKED:
-        yield "disclose", "nothing can be disclosed"
-    if not set(template.category_at_match) <= set(template.categories):
-        yield "category_at_match", "not among the categories"
-    if {IDENTIFIER_TABLE[kind].token_class for kind in template.identifier_types} != set(template.classes):
-        yield "identifier_types", "every class needs a type, and every type its class"
-    if template.capacity.keys() != set(template.classes):
-        yield "capacity", "every class needs a capacity, and no other"
-    for token_class, capacity in template.capacity.items():
-        officer = capacity.per_officer_day
-        if not (officer or 0) <= capacity.per_day <= capacity.per_year:
-            yield f"capacity.{token_class.label}", "an officer's day, a day and a year do not contain one another"
-        if template.mode is Mode.CASE and (
-            officer is None or officer > CASE_PER_OFFICER_DAY or capacity.per_day > CASE_PER_DAY
-        ):
-            yield (
-                f"capacity.{token_class.label}",
-                f"at most {CASE_PER_OFFICER_DAY} an officer and {CASE_PER_DAY} a day in case mode",
-            )
-    if template.witnesses == 0:
-        yield "witnesses", "at least one; synthetic nodes need none and are given none"
-    if template.valid_from > template.valid_until:
-        yield "valid_until", "before valid_from"
-    if template.owner_notice is OwnerNotice.NONE and template.confirm.owner_people:
-        yield "confirm.owner_people", "nobody at the owner may be asked where nobody may know"
-    if ProfileRole.NSIS in template.owner:
-        if template.max_set_age_h > SIS_MAX_SET_AGE_H:
-            yield "max_set_age_h", f"a set from SIS lives {SIS_MAX_SET_AGE_H} hours (2018/1862 Art. 56(3))"
-        if ProfileRole.EUROPOL in template.querier and template.status is not Status.BLOCKED:
-            yield "querier", "no copy of SIS may go to Europol (2018/1862 Art. 48(5))"
-    if ProfileRole.EUROPOL in template.owner and (
-        template.handling is not Handling.EUROPOL_CODES
-        or not {Field.HANDLING_CODES, Field.EVALUATION_CODE} <= template.disclose.keys()
-    ):
-        yield "handling", "Europol's handling and evaluation codes go with every disclosure"
-
-
-def check_pack(pack: PolicyPack, others: Iterable[PolicyPack] = ()) -> list[Finding]:
-    """Find what makes a pack invalid, incomplete or contradictory.
-
-    Args:
-        pack: From ``parse_policy``.
-        others: Packs of other sides; a template of one code must have one meaning everywhere.
-
-    Returns:
-        Findings in the order of the templates; a pack without an error can be loaded.
-    """
-    found: list[Finding] = []
-    elsewhere = [(other.source, template) for other in others for template in other.templates]
-    for index, template in enumerate(pack.templates):
-
-        def add(severity: Severity, key: str, text: str, code: str = template.code) -> None:
-            found.append(Finding(severity, pack.source, code, key, text))
-
-        for key, text in _findings(template):
-            add(Severity.ERROR, key, text)
-        if template.status is Status.PILOT and not template.requires.complete:
-            add(Severity.WARNING, "requires", "not filled in: runs between synthetic nodes only")
-        for earlier in pack.templates[:index]:
-            if (
-                earlier.purpose == template.purpose
-                and set(earlier.querier) & set(template.querier)
-                and set(earlier.owner) & set(template.owner)
-                and set(earlier.categories) & set(template.categories)
-                and earlier.disclose != template.disclose
-            ):
-                add(
-                    Severity.ERROR,
-                    "disclose",
-                    f"conflicts with {earlier.code}: one purpose, other fields of one category",
-                )
-        for source, other in elsewhere:
-            if other.code == template.code and other != template:
-                add(Severity.ERROR, "code", f"has another meaning in {source}")
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class MatrixRow:
-    """One line of the table of who can learn what."""
-
-    agreement: str
-    purpose: str
-    querier: str
-    owner: str
-    learns_first: str
-    category: str
-    field: str
-    condition: str
-    status: str
-
-
-def matrix(packs: Iterable[PolicyPack]) -> list[MatrixRow]:
-    """Return who can learn which field about what, one row per agreement, category and field; equal rows once."""
-    rows: dict[MatrixRow, None] = {}
-    for template in (template for pack in packs for template in pack.templates):
-        querier, owner = " or ".join(template.querier), " or ".join(template.owner)
-        for category in template.categories:
-            words = f"{category} ({CATEGORIES[category]})"
-            for name, condition in sorted(template.disclose.items()):
-                rows[
-                    MatrixRow(
-                        template.code,
-                        template.purpose.value,
-                        querier,
-                        owner,
-                        querier,
-                        words,
-                        name.value,
-                        condition.value,
-                        template.status.value,
-                    )
-                ] = None
-    return list(rows)
+def pack_hash(pack: PolicyPack) -> bytes:
+    """Return the SHA-256 of a pack's RFC 8785 form, 32 bytes: what two people sign, and what leaves carry."""
+    tree: dict[str, Any] = {
+        "version": pack.version,
+        "templates": {template.code: template.model_dump(mode="json") for template in pack.templates},
+        "own_node": {own.code: own.model_dump(mode="json") for own in pack.own},
+    }
+    return hashlib.sha256(rfc8785.dumps(tree)).digest()

@@ -9,6 +9,9 @@ import typer
 
 from connector_psi import errors, policy
 from connector_psi.commands.output import EXIT_CODES, AsJson, emit, out, table
+from connector_psi.pack.checks import check_pack
+from connector_psi.pack.matrix import matrix
+from connector_psi.pack.reading import load_policy, parse_policy
 
 policy_app = typer.Typer(help="Who may ask whom, for what, and what may be disclosed.", no_args_is_help=True)
 
@@ -29,7 +32,7 @@ def policy_check(files: PolicyFiles, as_json: AsJson = False) -> None:
     findings: list[dict[str, str]] = []
     for path in files:
         try:
-            packs.append(policy.parse_policy(path.read_bytes(), str(path)))
+            packs.append(parse_policy(path.read_bytes(), str(path)))
         except OSError as error:
             raise errors.ConfigError(f"{path}: {error.strerror}") from None
         except errors.ConfigError as error:
@@ -41,7 +44,7 @@ def policy_check(files: PolicyFiles, as_json: AsJson = False) -> None:
         others = [other for other in packs if other is not pack]
         findings += [
             {"severity": f.severity.value, "source": f.source, "agreement": f.agreement, "key": f.key, "text": f.text}
-            for f in policy.check_pack(pack, others)
+            for f in check_pack(pack, others)
         ]
     ok = not any(f["severity"] == "error" for f in findings)
 
@@ -64,7 +67,7 @@ def policy_check(files: PolicyFiles, as_json: AsJson = False) -> None:
 @policy_app.command("matrix")
 def policy_matrix(files: PolicyFiles, as_json: AsJson = False) -> None:
     """Show who can learn which field about what, as a table."""
-    rows = policy.matrix([policy.load_policy(path) for path in files])
+    rows = matrix([load_policy(path) for path in files])
     values = [
         {
             "agreement": r.agreement,

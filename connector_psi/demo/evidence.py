@@ -13,6 +13,7 @@ from connector_psi.demo.federation import AUTHORITIES
 from connector_psi.demo.plan import CUSTOMS, EUROPOL, SIS
 from connector_psi.demo.scene import NAMES, Scene
 from connector_psi.demo.wire import WireReport, load_transcript, search_wire
+from connector_psi.domain.purposes import Condition, HandlingCode
 from connector_psi.domain.records import Field
 from connector_psi.pki import Role
 
@@ -69,12 +70,12 @@ def _released(scene: Scene, outcome: Outcome) -> int:
         return -1
     agreement = scene.agreements[outcome.pair.agreement]
     codes = policy.handling_codes_of(record.fields.get(Field.HANDLING_CODES, ()))
-    open_codes = set(codes) <= {policy.HandlingCode.H0, policy.HandlingCode.H1}
+    open_codes = set(codes) <= {HandlingCode.H0, HandlingCode.H1}
     text = [
         value
         for name, values in record.fields.items()
         if (condition := agreement.disclose.get(name)) is not None
-        and (condition is not policy.Condition.PROVIDER_CONSENT or open_codes)
+        and (condition is not Condition.PROVIDER_CONSENT or open_codes)
         for value in values
     ]
     return sum(any(i.value in value for value in text) for i in record.identifiers)

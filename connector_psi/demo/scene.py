@@ -15,6 +15,7 @@ from connector_psi.demo.telling import Teller
 from connector_psi.domain.records import Record
 from connector_psi.errors import UnavailableError
 from connector_psi.node.setup import find_profile
+from connector_psi.pack.reading import load_policy
 from connector_psi.pki import Role
 
 NAMES = {CUSTOMS: "Customs (ICS2)", SIS: "N.SIS", EUROPOL: "Europol"}
@@ -87,7 +88,7 @@ class Scene:
 
 def _agreements() -> dict[str, policy.Agreement]:
     """The two agreements, from the policy that customs ships with."""
-    pack = policy.load_policy(find_profile(CUSTOMS) / "policy.yaml")
+    pack = load_policy(find_profile(CUSTOMS) / "policy.yaml")
     templates = {template.code: template for template in pack.templates}
     return {
         code: policy.instantiate(templates[code.partition(":")[0]], CUSTOMS, owner, synthetic=True)

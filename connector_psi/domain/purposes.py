@@ -50,29 +50,77 @@ class ProfileRole(StrEnum):
     POLICE = "police"
     BORDER_GUARD = "border_guard"
     COAST_GUARD = "coast_guard"
+    ANTI_FRAUD = "anti_fraud"
+    """Keeps the Anti-Fraud Information System and the Customs Risk Management System for its authority."""
+
+
+class OwnRole(StrEnum):
+    """Who acts on the own node alone; the roles of certificates that may."""
+
+    DPO = "dpo"
+    AUDITOR = "auditor"
+    SUPERVISOR = "supervisor"
+    ADMIN = "admin"
 
 
 class Purpose(StrEnum):
     """Purposes in the style of the W3C Data Privacy Vocabulary, which lacks those of Directive (EU) 2016/680."""
 
     OBJECT_SEIZURE = "cpsi:ObjectSeizureOrEvidence"
+    DISCREET_CHECK = "cpsi:DiscreetInquiryOrSpecificCheck"
+    ARREST = "cpsi:ArrestForSurrenderOrExtradition"
+    MISSING_PERSONS = "cpsi:MissingOrVulnerablePersons"
+    JUDICIAL_PROCEDURE = "cpsi:JudicialProcedure"
+    REFUSAL_OF_ENTRY = "cpsi:RefusalOfEntry"
+    EUROPOL_SIS = "cpsi:EuropolAccessToSIS"
     CROSS_CHECKING = "cpsi:CrossChecking"
     CUSTOMS_RISK = "cpsi:CustomsRiskManagement"
+    CUSTOMS_COOPERATION = "cpsi:CustomsCooperationWithOtherAuthorities"
+    CRIMINAL_INVESTIGATION = "cpsi:CriminalInvestigationCase"
+    CUSTOMS_FRAUD = "cpsi:CustomsFraudPrevention"
+    MARITIME_AWARENESS = "cpsi:MaritimeInformationExchange"
+    DATA_SUBJECT_RIGHTS = "cpsi:DataSubjectRights"
+    OVERSIGHT = "cpsi:Oversight"
+    TESTING = "cpsi:TestingOnSyntheticData"
 
 
 class LegalBasis(StrEnum):
     """``act:article``; UCC is Regulation (EU) No 952/2013."""
 
+    SIS_ARREST = "2018/1862:26"
+    SIS_ARREST_ACTION = "2018/1862:31"
+    SIS_MISSING = "2018/1862:32"
+    SIS_MISSING_ACTION = "2018/1862:33"
+    SIS_JUDICIAL = "2018/1862:34"
+    SIS_JUDICIAL_ACTION = "2018/1862:35"
+    SIS_DISCREET = "2018/1862:36"
+    SIS_DISCREET_ACTION = "2018/1862:37"
     SIS_OBJECTS = "2018/1862:38"
     SIS_OBJECTS_ACTION = "2018/1862:39"
     SIS_CUSTOMS_ACCESS = "2018/1862:44(1)(b)"
+    SIS_EUROPOL_ACCESS = "2018/1862:48"
+    SIS_DATA_SUBJECTS = "2018/1862:67"
+    SIS_SUPERVISION = "2018/1862:69"
+    SIS_REFUSAL_OF_ENTRY = "2018/1861:24"
     EUROPOL_CROSS_CHECKING = "2016/794:18(2)(a)"
     EUROPOL_ACCESS = "2016/794:20"
     EUROPOL_ANNEX_II_A = "2016/794:annex-II.A"
+    LED_ACCESS = "2016/680:14"
+    LED_LOGGING = "2016/680:25"
+    LED_SUPERVISION = "2016/680:47"
+    GDPR_ACCESS = "2016/679:15"
+    GDPR_SECURITY = "2016/679:32"
+    CIS_OBJECTIVE = "515/97:23"
+    CIS_ACTIONS = "515/97:27"
+    COAST_GUARD_COOPERATION = "2019/1896:69"
+    UCC_COMMUNICATION = "UCC:12"
     UCC_RISK = "UCC:46"
+    UCC_COOPERATION = "UCC:47(2)"
     UCC_RISK_ANALYSIS = "2015/2447:186"
     CUSTOMS_SYSTEMS_RISK = "2025/512:46"
     CUSTOMS_SYSTEMS_ICS2 = "2025/512:116"
+    CASE_BY_CASE = "ICS2:case-by-case"
+    """"Duly justified case-by-case" access of law enforcement; national law carries it, so the agreement is a pilot."""
 
 
 class Condition(StrEnum):
@@ -84,6 +132,7 @@ class Condition(StrEnum):
     PROVIDER_CONSENT = "provider_consent"
     """Only as the provider decides: its handling codes leave it open, or it consented to this field."""
     NATIONAL_BASIS = "national_basis"
+    """Only where the policy names the national law that allows it."""
 
 
 class MatchRule(StrEnum):
@@ -91,6 +140,8 @@ class MatchRule(StrEnum):
 
     SUFFICIENT_OR_TWO = "sufficient_or_two"
     """One identifier that suffices alone, or two different tokens of the same record."""
+    SUFFICIENT_ALONE = "sufficient_alone"
+    """One identifier that suffices alone; several weak ones stay weak."""
 
 
 class TokenFamily(StrEnum):
@@ -105,6 +156,9 @@ class Handling(StrEnum):
     SIS_PURPOSE_BOUND = "sis_purpose_bound"
     EUROPOL_CODES = "europol_codes"
     CUSTOMS_CONFIDENTIAL = "customs_confidential"
+    LAW_ENFORCEMENT_RESTRICTED = "law_enforcement_restricted"
+    ANTI_FRAUD_RESTRICTED = "anti_fraud_restricted"
+    MARITIME_SHARED = "maritime_shared"
 
 
 class HandlingCode(StrEnum):
@@ -236,12 +290,32 @@ class PurposeRule:
     """The widest agreement that a purpose can carry; a policy narrows it and never widens it."""
 
     legal_basis: frozenset[LegalBasis]
-    category_prefix: str
-    fields: frozenset[Field]
+    asks_with: tuple[str, ...] = ()
+    """Prefixes of the categories that the querier may ask with; none where a purpose concerns the own node alone."""
+    covers: tuple[str, ...] = ()
+    """Prefixes of the categories that the owner may publish and disclose."""
+    fields: frozenset[Field] = frozenset()
+
+    @property
+    def own_node(self) -> bool:
+        """Whether nobody is on the other side."""
+        return not self.covers
 
 
 def _fields(names: str) -> frozenset[Field]:
     return frozenset(map(Field, names.split()))
+
+
+_DECLARED: Final = ("ics2.ens", "ics2.placi", "ics.", "ncts.", "aes.", "csm.", "surveillance.")
+"""What customs asks with: what was declared to it, not what it concluded."""
+_POLICE: Final = ("siena.", "cise.")
+# Whoever looks for a person or an object learns where it is to arrive, not who else has to do with it.
+_ARRIVAL: Final = _fields("mrn means route eta place")
+
+
+def _sis(article: str, *bases: LegalBasis) -> PurposeRule:
+    """The rule of an alert about which JHA learns first: the N.SIS asks customs."""
+    return PurposeRule(frozenset(bases), (f"sis.{article}", f"sis.person.{article}"), _DECLARED, _ARRIVAL)
 
 
 PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
@@ -249,12 +323,22 @@ PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
         # Reasons, offences and warnings of an alert are not for whoever seizes an object.
         Purpose.OBJECT_SEIZURE: PurposeRule(
             frozenset({LegalBasis.SIS_OBJECTS, LegalBasis.SIS_OBJECTS_ACTION, LegalBasis.SIS_CUSTOMS_ACCESS}),
-            "sis.38.",
+            _DECLARED,
+            ("sis.38.",),
             _fields("object_type object_identifiers action schengen_id issuing_state sirene_contact"),
         ),
+        Purpose.DISCREET_CHECK: _sis("36", LegalBasis.SIS_DISCREET, LegalBasis.SIS_DISCREET_ACTION),
+        Purpose.ARREST: _sis("26", LegalBasis.SIS_ARREST, LegalBasis.SIS_ARREST_ACTION),
+        Purpose.MISSING_PERSONS: _sis("32", LegalBasis.SIS_MISSING, LegalBasis.SIS_MISSING_ACTION),
+        Purpose.JUDICIAL_PROCEDURE: _sis("34", LegalBasis.SIS_JUDICIAL, LegalBasis.SIS_JUDICIAL_ACTION),
+        Purpose.REFUSAL_OF_ENTRY: PurposeRule(
+            frozenset({LegalBasis.SIS_REFUSAL_OF_ENTRY}), ("sis.person.24",), _DECLARED
+        ),
+        Purpose.EUROPOL_SIS: PurposeRule(frozenset({LegalBasis.SIS_EUROPOL_ACCESS}), ("eis.", "siena."), ("sis.",)),
         Purpose.CROSS_CHECKING: PurposeRule(
             frozenset({LegalBasis.EUROPOL_CROSS_CHECKING, LegalBasis.EUROPOL_ACCESS, LegalBasis.EUROPOL_ANNEX_II_A}),
-            "eis.",
+            (*_DECLARED, "siena."),
+            ("eis.",),
             _fields(
                 "object_type subject_class names birth nationality residence documents means_used case_references "
                 "convictions provider handling_codes evaluation_code"
@@ -263,9 +347,43 @@ PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
         Purpose.CUSTOMS_RISK: PurposeRule(
             frozenset({LegalBasis.UCC_RISK, LegalBasis.UCC_RISK_ANALYSIS})
             | {LegalBasis.CUSTOMS_SYSTEMS_RISK, LegalBasis.CUSTOMS_SYSTEMS_ICS2},
-            "ics2.",
+            _DECLARED,
+            ("ics2.",),
             _fields("mrn risk_result control_recommendation control_result"),
         ),
+        Purpose.CUSTOMS_COOPERATION: PurposeRule(
+            frozenset({LegalBasis.UCC_COOPERATION, LegalBasis.UCC_COMMUNICATION}),
+            _POLICE,
+            _DECLARED,
+            _fields("mrn goods_identifiers means route eta hs6 party_names"),
+        ),
+        Purpose.CRIMINAL_INVESTIGATION: PurposeRule(
+            frozenset({LegalBasis.CASE_BY_CASE}),
+            ("siena.",),
+            _DECLARED,
+            _fields(
+                "mrn party_names party_addresses party_contacts goods_description goods_identifiers hs6 means route"
+            ),
+        ),
+        Purpose.CUSTOMS_FRAUD: PurposeRule(
+            frozenset({LegalBasis.CIS_OBJECTIVE, LegalBasis.CIS_ACTIONS, LegalBasis.UCC_COOPERATION}),
+            _DECLARED,
+            ("afis.", "crms."),
+            _fields("reference risk_information contact subject_class"),
+        ),
+        Purpose.MARITIME_AWARENESS: PurposeRule(
+            frozenset({LegalBasis.UCC_COOPERATION, LegalBasis.COAST_GUARD_COOPERATION}),
+            _DECLARED,
+            ("cise.",),
+            _fields("object_type object_identifiers reference risk_information place route eta"),
+        ),
+        Purpose.DATA_SUBJECT_RIGHTS: PurposeRule(
+            frozenset({LegalBasis.SIS_DATA_SUBJECTS, LegalBasis.LED_ACCESS, LegalBasis.GDPR_ACCESS})
+        ),
+        Purpose.OVERSIGHT: PurposeRule(
+            frozenset({LegalBasis.SIS_SUPERVISION, LegalBasis.LED_LOGGING, LegalBasis.LED_SUPERVISION})
+        ),
+        Purpose.TESTING: PurposeRule(frozenset({LegalBasis.GDPR_SECURITY})),
     }
 )
 

@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from connector_psi import disclosure, pki, policy
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import CaseState, Outcome, OwnerCaseState
+from connector_psi.domain.purposes import Condition, HandlingCode, OwnerNotice
 from connector_psi.domain.records import Field, Record
 from connector_psi.encoding.tickets import open_ticket_id
 from connector_psi.errors import (
@@ -647,7 +648,7 @@ class Casework:
                 node.store,
                 tx,
                 states=states,
-                hidden=[b.code for b in node.agreements(OWNER) if b.agreement.owner_notice is policy.OwnerNotice.NONE],
+                hidden=[b.code for b in node.agreements(OWNER) if b.agreement.owner_notice is OwnerNotice.NONE],
                 limit=min(limit or PAGE, PAGE),
                 offset=offset,
             )
@@ -671,7 +672,7 @@ class Casework:
         if row.side != store.OWNER:
             return False
         bound = next((b for b in self._node.agreements(OWNER) if b.code == row.agreement), None)
-        return bound is not None and bound.agreement.owner_notice is policy.OwnerNotice.NONE
+        return bound is not None and bound.agreement.owner_notice is OwnerNotice.NONE
 
     def _view(self, tx: Tx, row: CaseRow) -> CaseView:
         bound = next((b for b in self._node.agreements() if b.code == row.agreement), None)
@@ -776,15 +777,15 @@ def _outcome_payload(envelope: disclosure.Envelope, answer: OutcomeAnswer) -> di
 def _would_disclose(agreement: policy.Agreement, record: Record) -> tuple[Field, ...]:
     """The fields that an approval now would disclose, for the person who decides."""
     provider_allows = set(policy.handling_codes_of(record.fields.get(Field.HANDLING_CODES, ()))) <= {
-        policy.HandlingCode.H0,
-        policy.HandlingCode.H1,
+        HandlingCode.H0,
+        HandlingCode.H1,
     }
     return tuple(
         name
         for name, condition in sorted(agreement.disclose.items())
         if record.fields.get(name)
         and (
-            condition in {policy.Condition.ALWAYS, policy.Condition.IF_PRESENT}
-            or (condition is policy.Condition.PROVIDER_CONSENT and provider_allows)
+            condition in {Condition.ALWAYS, Condition.IF_PRESENT}
+            or (condition is Condition.PROVIDER_CONSENT and provider_allows)
         )
     )

@@ -14,9 +14,9 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from connector_psi.disclosure import CASE_TIME_S
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.domain.toml import parse_toml
 from connector_psi.errors import ConfigError, FormatError
-from connector_psi.policy import ProfileRole
 
 MAX_RECORDS_PER_ROUND = 100_000
 MAX_PORT = 65_535

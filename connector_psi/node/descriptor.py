@@ -15,8 +15,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.errors import ConfigError
-from connector_psi.policy import ProfileRole
 
 MAX_BYTES = 65_536
 _LABEL = b"connector-psi/v1 descriptor\n"

@@ -12,6 +12,7 @@ from collections import OrderedDict
 
 from connector_psi import policy
 from connector_psi.audit.entries import Event
+from connector_psi.domain.purposes import Mode
 from connector_psi.domain.records import TokenClass
 from connector_psi.errors import KeyUnavailableError, PurposeRefusedError
 from connector_psi.node.node import OWNER, Node
@@ -45,7 +46,7 @@ class Evaluation:
         bound = node.bound(query.agreement, OWNER, query.querier)
         if query.token_class not in bound.agreement.classes:
             raise PurposeRefusedError("the class is not covered")
-        if bound.agreement.mode is policy.Mode.CASE or query.access_id:
+        if bound.agreement.mode is Mode.CASE or query.access_id:
             # Grants come with the case-mode agreements; until then nothing of that kind is answered.
             raise PurposeRefusedError("no grant")
         keys = self._class_keys(query.agreement, query.epoch)[query.token_class]

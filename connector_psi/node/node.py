@@ -25,6 +25,7 @@ from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.guard import FileGuard
 from connector_psi.audit.log import Appended, Log
 from connector_psi.domain.clock import Clock, RandomSource, SystemClock, SystemRandom
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.errors import (
     AuditError,
     ConfigError,
@@ -36,6 +37,7 @@ from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.descriptor import Descriptor, parse_descriptor
 from connector_psi.node.ports import LeafProof
+from connector_psi.pack.reading import load_policy
 from connector_psi.storage import peers as peer_store
 from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
@@ -96,7 +98,7 @@ class Node:
 
     def _open(self) -> None:
         self.keyring = Keyring.open(self.layout.root, self.random)
-        self.pack = policy.load_policy(self.layout.policy)
+        self.pack = load_policy(self.layout.policy)
         self.root_pem = self.layout.root_cert.read_bytes()
         # Whoever has the key of a development root can be anybody, so real data never goes under one.
         if not self.synthetic and pki.is_test_root(self.root_pem):
@@ -284,9 +286,9 @@ class Node:
 
     def _own_retention(self) -> RetentionClass:
         return {
-            policy.ProfileRole.CUSTOMS: RetentionClass.CUSTOMS_NATIONAL,
-            policy.ProfileRole.NSIS: RetentionClass.SIS_3Y,
-            policy.ProfileRole.EUROPOL: RetentionClass.EUOP_3Y,
+            ProfileRole.CUSTOMS: RetentionClass.CUSTOMS_NATIONAL,
+            ProfileRole.NSIS: RetentionClass.SIS_3Y,
+            ProfileRole.EUROPOL: RetentionClass.EUOP_3Y,
         }.get(self.config.node.role, RetentionClass.LED_NATIONAL)
 
     def checkpoint(self) -> Checkpoint | None:

@@ -18,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from connector_psi import policy
@@ -26,8 +25,7 @@ from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, SourceSystem, TokenClass
-from connector_psi.domain.systems import system_of
+from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.bloom import Filter
@@ -38,7 +36,6 @@ from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
 from connector_psi.node.publishing import record_tokens
 from connector_psi.oprf.suite import EvaluatedElements
-from connector_psi.policy import Mode, ProfileRole
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
 from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, plan_sizes
@@ -48,27 +45,6 @@ from connector_psi.storage.records import StoredRecord
 from connector_psi.storage.store import Tx
 
 CLOCK_SKEW_MS = 120_000
-SOURCES: Mapping[ProfileRole, frozenset[SourceSystem]] = MappingProxyType(
-    {
-        ProfileRole.CUSTOMS: frozenset(
-            {
-                SourceSystem.ICS2,
-                SourceSystem.ICS,
-                SourceSystem.NCTS,
-                SourceSystem.AES,
-                SourceSystem.CSM,
-                SourceSystem.SURVEILLANCE,
-            }
-        ),
-        ProfileRole.NSIS: frozenset({SourceSystem.SIS}),
-        ProfileRole.EUROPOL: frozenset({SourceSystem.EIS, SourceSystem.SIENA}),
-        ProfileRole.NATIONAL_UNIT: frozenset({SourceSystem.SIENA}),
-        ProfileRole.POLICE: frozenset({SourceSystem.SIENA}),
-        ProfileRole.BORDER_GUARD: frozenset({SourceSystem.CISE}),
-        ProfileRole.COAST_GUARD: frozenset({SourceSystem.CISE}),
-    }
-)
-"""Which source systems a role asks with."""
 
 
 @dataclass
@@ -301,13 +277,8 @@ class Querying:
         return followed
 
     def _own(self, bound: Bound, covered: Sequence[StoredRecord]) -> list[StoredRecord]:
-        """The records that this authority asks with: copies of another system's are not its to ask about, and what
-        a system gives in batches after the fact is not for agreements that ask in real time.
-        """
-        sources = SOURCES.get(self._node.config.node.role, frozenset())
-        if bound.agreement.mode is Mode.BULK:
-            sources = frozenset(source for source in sources if system_of(source).real_time)
-        return [stored for stored in covered if stored.record.source in sources]
+        """The records that this authority may ask with under an agreement, by their category."""
+        return [stored for stored in covered if stored.record.category in bound.agreement.querier_categories]
 
     def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[_Ready]:
         """Form batches, and log them with seed and tokens in one transaction, before anything is sent."""

@@ -9,7 +9,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from connector_psi import pki, policy
+from connector_psi import pki
 from connector_psi.audit.checkpoint import NoteSigner, encode_vkey
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.domain.toml import parse_toml
@@ -18,6 +18,7 @@ from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor
 from connector_psi.node.node import log_origin
+from connector_psi.pack.reading import load_policy
 
 CERTIFICATE_DAYS = 365
 PEOPLE = (
@@ -83,7 +84,7 @@ def init_node(
     source = find_profile(profile)
     text = _node_toml(source, authority, profile, listen, local)
     config = parse_config(text.encode(), str(source / "node.toml"))
-    policy.load_policy(source / "policy.yaml")
+    load_policy(source / "policy.yaml")
     existed = directory.exists()
     try:
         root = pki.ensure_test_root(pkidir, clock)

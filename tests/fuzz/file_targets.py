@@ -13,14 +13,17 @@ import rfc8785
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from connector_psi import pki, policy
+from connector_psi import pki
 from connector_psi.audit import checkpoint
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.errors import (
     ConfigError,
     FormatError,
     InputError,
 )
 from connector_psi.node import config, descriptor
+from connector_psi.pack.checks import Finding, check_pack
+from connector_psi.pack.reading import parse_policy
 from tests.fuzz.harness import Target, folder, promise
 from tests.fuzz.mutation import Shape
 from tests.fuzz.scene import KEY, NODES, NOW, SIGNER, object_of, text_of
@@ -41,7 +44,7 @@ def _signed_descriptor(data: bytes) -> bytes:
 
 def _descriptors() -> Iterator[bytes]:
     made = descriptor.Descriptor(
-        v=1, authority="sis", role=policy.ProfileRole.NSIS, address="node.sis.example:8443", synthetic=True, root_sha256="0a" * 32,
+        v=1, authority="sis", role=ProfileRole.NSIS, address="node.sis.example:8443", synthetic=True, root_sha256="0a" * 32,
         signing_key=KEY.public_key().public_bytes_raw().hex(), log_vkey=checkpoint.encode_vkey(SIGNER.vkey),
     )  # fmt: skip
     signed = descriptor.encode_descriptor(made, KEY)
@@ -57,9 +60,9 @@ def _settings() -> Iterator[bytes]:
     yield b'[node]\nauthority = "ab"\nprofile = "x"\nrole = "nsis"\nlisten = "a:1"\nlocal = "b:2"\nsynthetic = false\n[storage]\nurl = "sqlite"\n'
 
 
-def _check_policy(data: bytes) -> list[policy.Finding]:
-    pack = policy.parse_policy(data)
-    return policy.check_pack(pack)
+def _check_policy(data: bytes) -> list[Finding]:
+    pack = parse_policy(data)
+    return check_pack(pack)
 
 
 def _policies() -> Iterator[bytes]:

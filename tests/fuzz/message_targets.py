@@ -39,6 +39,7 @@ from connector_psi.node.registration import _canonical
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import default_group
 from connector_psi.oprf.suite import EvaluatedElements
+from connector_psi.pack.reading import load_policy
 from connector_psi.protocol import messages
 from connector_psi.protocol.querier import Batch
 from connector_psi.rpc import convert
@@ -147,7 +148,7 @@ def _manifest_answers() -> Iterator[bytes]:
 
 @cache
 def _agreement() -> policy.Agreement:
-    pack = policy.load_policy(NODES / "ics2" / "policy.yaml")
+    pack = load_policy(NODES / "ics2" / "policy.yaml")
     (template,) = [each for each in pack.templates if each.code == "SIS-OBJ"]
     return policy.instantiate(template, "ics2", "sis", synthetic=True)
 

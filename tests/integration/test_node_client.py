@@ -23,11 +23,13 @@ from connector_psi import policy
 from connector_psi.adapters import formats
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.domain.identifiers import NORMALISATION_VERSION, normalise
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.domain.records import IdentifierType, Issue, TokenClass
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.node.service import Service
 from connector_psi.node.setup import init_node
+from connector_psi.pack.reading import load_policy
 from connector_psi.rpc.client import PeerConnector
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,9 +159,9 @@ def job(nodes: Path, owner_address: str) -> dict[str, Any]:
     owner = parse_descriptor((nodes / "sis" / "descriptor.json").read_bytes())
     _, layout = load_config(nodes / "ics2")
     (agreement,) = policy.fitting_agreements(
-        policy.load_policy(layout.policy),
-        ("ics2", policy.ProfileRole.CUSTOMS),
-        ("sis", policy.ProfileRole.NSIS),
+        load_policy(layout.policy),
+        ("ics2", ProfileRole.CUSTOMS),
+        ("sis", ProfileRole.NSIS),
         synthetic=True,
     )
     return {

@@ -298,7 +298,7 @@ def test_of_all_that_crossed_the_wire_only_two_kinds_of_leaves_did(federation: W
     for owner, allowed in (
         ("sis", {Event.SET_PUBLISH, Event.CASE_OUTCOME}),
         ("europol", {Event.SET_PUBLISH}),
-        ("ics2", set()),
+        ("ics2", {Event.SET_PUBLISH}),
     ):
         needles = Needles(raw for raw, _ in leaves_of(federation, owner))
         crossed = {leaf for m in federation.messages() if m.owner == owner for leaf in needles.found_in(m.data)}

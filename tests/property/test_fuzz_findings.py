@@ -27,12 +27,12 @@ from connector_psi.adapters.xml import Schema, validate
 from connector_psi.audit.verify import MAX_FAILURES, verify_leaves
 from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.mapping import parse_mapping
+from connector_psi.domain.purposes import ProfileRole
 from connector_psi.domain.records import IdentifierType, Record, SourceSystem
 from connector_psi.domain.toml import MAX_KEY_PARTS, parse_toml
 from connector_psi.errors import ConfigError, FormatError, InputError, NormalisationError
 from connector_psi.node.config import parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor, parse_descriptor
-from connector_psi.policy import ProfileRole
 from connector_psi.rpc.convert import parse_record, record_message
 from tests.simulation.memory_log import START
 

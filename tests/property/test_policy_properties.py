@@ -23,9 +23,11 @@ from connector_psi.disclosure import (
     release_fields,
 )
 from connector_psi.domain.clock import SystemRandom
+from connector_psi.domain.purposes import Handling, RetentionClass
 from connector_psi.domain.records import Field
 from connector_psi.errors import ConfigError, FormatError
-from connector_psi.policy import Handling, RetentionClass, decide, instantiate, parse_policy
+from connector_psi.pack.reading import parse_policy
+from connector_psi.policy import decide, instantiate
 
 RAW = (Path(__file__).resolve().parents[2] / "nodes" / "ics2" / "policy.yaml").read_bytes()
 TEMPLATES = parse_policy(RAW).templates

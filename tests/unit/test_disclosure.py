@@ -39,17 +39,11 @@ from connector_psi.disclosure import (
     verify_envelope,
     verify_release,
 )
+from connector_psi.domain.purposes import RetentionClass
 from connector_psi.domain.records import Field, Record, SourceSystem
 from connector_psi.errors import ConfigError, ConflictError, FormatError, ProtocolError, PurposeRefusedError
-from connector_psi.policy import (
-    Agreement,
-    Decision,
-    DisclosureRequest,
-    Reason,
-    RetentionClass,
-    instantiate,
-    load_policy,
-)
+from connector_psi.pack.reading import load_policy
+from connector_psi.policy import Agreement, Decision, DisclosureRequest, Reason, instantiate
 
 PACK = load_policy(Path(__file__).resolve().parents[2] / "nodes" / "ics2" / "policy.yaml")
 NOW = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)

@@ -8,38 +8,31 @@ from typing import Any
 
 import pytest
 
+from connector_psi.domain.purposes import GLOBAL_REFUSALS, Condition, HandlingCode, Mode, ProfileRole, Status
 from connector_psi.domain.records import Field, IdentifierType, TokenClass
 from connector_psi.errors import ConfigError, PurposeRefusedError
+from connector_psi.pack.checks import Severity, check_pack
+from connector_psi.pack.matrix import matrix
+from connector_psi.pack.reading import MAX_POLICY_BYTES, load_policy, parse_policy
 from connector_psi.policy import (
-    GLOBAL_REFUSALS,
-    MAX_POLICY_BYTES,
     Agreement,
     Capacity,
-    Condition,
     Confirm,
     Decision,
-    HandlingCode,
-    Mode,
+    Grant,
     PolicyPack,
-    ProfileRole,
     Reason,
     Requires,
-    Severity,
-    Status,
     Template,
     Verdict,
     capacity_for,
     category_number,
-    check_pack,
     check_runnable,
     decide,
     fitting_agreements,
     handling_codes_of,
     instantiate,
     judge,
-    load_policy,
-    matrix,
-    parse_policy,
     policy_hash,
 )
 
@@ -49,6 +42,7 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 OFFICER = "urn:connector-psi:person:ics2:officer:o1"
 APPROVER = "urn:connector-psi:person:sis:officer:s1"
 REFERENCES = Requires(legal_ref="act", dpia_ref="dpia", arrangement_ref="arrangement")
+GRANT = Grant(people=2, max_identifiers=8, max_hours=24)
 
 
 def template(code: str, **changes: Any) -> Template:
@@ -82,9 +76,22 @@ def ask(terms: Agreement, **changes: Any) -> Decision:
 class TestParse:
     def test_the_shipped_policy_says_what_the_pack_says(self) -> None:
         pack = load_policy(SHIPPED)
-        assert [t.code for t in pack.templates] == ["CUS-RISK", "EUR-XCHK", "SIS-OBJ"]
-        assert {t.status for t in pack.templates} == {Status.PILOT}
-        sis = pack.templates[2]
+        assert {t.code: t.status.value for t in pack.templates} == {
+            "CE-CISE": "pilot",
+            "CIS-FRAUD": "enabled",
+            "CUS-47": "enabled",
+            "CUS-RISK": "enabled",
+            "EUR-XCHK": "pilot",
+            "LEA-CASE": "pilot",
+            "SIS-ARR": "pilot",
+            "SIS-CHK": "pilot",
+            "SIS-JUD": "pilot",
+            "SIS-MIS": "pilot",
+            "SIS-OBJ": "pilot",
+            "SIS-REF": "blocked",
+        }
+        assert [own.code for own in pack.own] == ["DPO-AUD", "DSR", "TEST"]
+        (sis,) = (t for t in pack.templates if t.code == "SIS-OBJ")
         assert sis.querier == (ProfileRole.CUSTOMS,)
         assert sis.owner == (ProfileRole.NSIS,)
         assert sis.max_set_age_h == 48
@@ -227,8 +234,23 @@ class TestCheckPack:
             ("SIS-OBJ", {"querier": (ProfileRole.EUROPOL,)}, "querier"),
             ("SIS-OBJ", {"witnesses": 0}, "witnesses"),
             ("SIS-OBJ", {"valid_until": date(2025, 1, 1)}, "valid_until"),
-            ("SIS-OBJ", {"owner_notice": "none"}, "confirm.owner_people"),
-            ("SIS-OBJ", {"mode": "case"}, "capacity.object"),
+            ("SIS-OBJ", {"owner_notice": "none", "cases_per_slot": 4}, "confirm.owner_people"),
+            ("SIS-OBJ", {"mode": "case", "grant": GRANT}, "capacity.object"),
+            ("SIS-OBJ", {"querier_categories": ("sis.38.a",)}, "querier_categories"),
+            ("SIS-OBJ", {"querier_categories": ("surveillance.declaration",)}, "querier_categories"),
+            ("SIS-OBJ", {"answer_within_h": 13}, "answer_within_h"),
+            ("SIS-OBJ", {"cases_per_slot": 4}, "cases_per_slot"),
+            ("SIS-OBJ", {"grant": GRANT}, "grant"),
+            ("SIS-OBJ", {"purpose": "cpsi:Oversight", "legal_basis": ("2016/680:25",)}, "purpose"),
+            ("SIS-CHK", {"cases_per_slot": None}, "cases_per_slot"),
+            ("SIS-CHK", {"querier_categories": ("sis.38.a",)}, "querier_categories"),
+            ("LEA-CASE", {"grant": None}, "grant"),
+            ("LEA-CASE", {"grant": Grant(people=1, max_identifiers=8, max_hours=24)}, "grant.people"),
+            (
+                "LEA-CASE",
+                {"owner_notice": "none", "cases_per_slot": 4, "confirm": Confirm(querier_people=2, owner_people=0)},
+                "mode",
+            ),
             ("EUR-XCHK", {"handling": "customs_confidential"}, "handling"),
             ("EUR-XCHK", {"disclose": {Field.NAMES: Condition.PROVIDER_CONSENT}}, "handling"),
         ],
@@ -269,7 +291,7 @@ class TestCheckPack:
 
     def test_one_code_has_one_meaning_in_all_packs(self) -> None:
         pack = PolicyPack(1, (template("SIS-OBJ", requires=REFERENCES),))
-        other = PolicyPack(1, (template("SIS-OBJ", requires=REFERENCES, case_window_days=7),), "other.yaml")
+        other = PolicyPack(1, (template("SIS-OBJ", requires=REFERENCES, case_window_days=7),), source="other.yaml")
         assert check_pack(pack, [pack]) == []
         (finding,) = check_pack(pack, [other])
         assert finding.severity is Severity.ERROR
@@ -299,7 +321,13 @@ class TestAgreements:
     def test_fitting_looks_in_both_directions_and_leaves_out_what_is_blocked(self) -> None:
         pack = parse_policy(RAW)
         ics2, sis = ("ics2", ProfileRole.CUSTOMS), ("sis", ProfileRole.NSIS)
-        assert [a.code for a in fitting_agreements(pack, ics2, sis, synthetic=True)] == ["SIS-OBJ:ics2-sis"]
+        assert [a.code for a in fitting_agreements(pack, ics2, sis, synthetic=True)] == [
+            "SIS-ARR:sis-ics2",
+            "SIS-CHK:sis-ics2",
+            "SIS-JUD:sis-ics2",
+            "SIS-MIS:sis-ics2",
+            "SIS-OBJ:ics2-sis",
+        ]
         assert fitting_agreements(pack, sis, ics2, synthetic=True) == fitting_agreements(
             pack, ics2, sis, synthetic=True
         )
@@ -312,7 +340,7 @@ class TestAgreements:
     def test_the_hash_is_of_the_meaning(self) -> None:
         first = policy_hash(agreement())
         # A changed value means that every node must change its policy at once: give the reason in the commit.
-        assert first.hex() == "5446fd73a47878ecb95bc06c234d8fbd14e45ffebf40832da86a47e36e839bbc"
+        assert first.hex() == "38f0c5c4ed81f0b1102a641f3867007c29f7d45d0abd2c149d3b58211dec6a41"
         other_order = RAW.replace(b"[container, plate, plate_number, vin,", b"[vin, plate, plate_number, container,", 1)
         assert other_order != RAW
         (same,) = [t for t in parse_policy(other_order).templates if t.code == "SIS-OBJ"]
@@ -486,7 +514,8 @@ class TestDecide:
     def test_a_national_basis_opens_its_fields_alone(self) -> None:
         terms = agreement(disclose={Field.ACTION: Condition.ALWAYS, Field.SIRENE_CONTACT: Condition.NATIONAL_BASIS})
         assert ask(terms).disclosed == (Field.ACTION,)
-        assert ask(terms, national_basis=True).disclosed == (Field.ACTION, Field.SIRENE_CONTACT)
+        named = terms.requires.model_copy(update={"national_ref": "an act"})
+        assert ask(terms.model_copy(update={"requires": named})).disclosed == (Field.ACTION, Field.SIRENE_CONTACT)
 
     def test_missing_codes_are_the_strictest(self) -> None:
         strict = (HandlingCode.H2, HandlingCode.H3)

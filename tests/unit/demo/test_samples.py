@@ -15,6 +15,7 @@ from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SIS,
 from connector_psi.demo.samples import generate
 from connector_psi.domain.records import IdentifierType, Issue
 from connector_psi.node.setup import find_profile
+from connector_psi.pack.reading import load_policy
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 SEEDS = (1, 20_261)
@@ -38,7 +39,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Drawn]:
 
 @pytest.fixture(scope="module")
 def agreements() -> dict[str, policy.Agreement]:
-    templates = {t.code: t for t in policy.load_policy(find_profile(CUSTOMS) / "policy.yaml").templates}
+    templates = {t.code: t for t in load_policy(find_profile(CUSTOMS) / "policy.yaml").templates}
     return {
         code: policy.instantiate(templates[code.partition(":")[0]], CUSTOMS, owner, synthetic=True)
         for code, owner in ((OBJECTS, SIS), (CROSS_CHECK, EUROPOL))
