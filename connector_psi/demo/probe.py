@@ -18,7 +18,7 @@ from connector_psi.disclosure import parse_envelope
 from connector_psi.domain.clock import SystemRandom
 from connector_psi.errors import UnavailableError
 from connector_psi.keyring import Keyring
-from connector_psi.node.casework import case_bytes
+from connector_psi.node.asked import case_bytes
 from connector_psi.node.config import Layout
 from connector_psi.node.ports import CaseRequest, OutcomeAnswer
 from connector_psi.policy import Agreement

@@ -4,7 +4,7 @@ Decides: what exactly one process holds, how a use case writes its log entry in 
 the
 node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation`` (owner),
 ``querying``
-(querier), ``casework`` (both), ``oversight`` (the log).
+(querier), ``asked``, ``received`` and ``caseviews`` (cases), ``oversight`` (the log).
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ import structlog
 
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError
-from connector_psi.node.casework import Casework
+from connector_psi.node.asked import AskedCases
+from connector_psi.node.caseviews import CaseViews
 from connector_psi.node.evaluation import Evaluation
 from connector_psi.node.node import OWNER, QUERIER, Node
 from connector_psi.node.oversight import Oversight
@@ -26,6 +27,7 @@ from connector_psi.node.peering import Peering
 from connector_psi.node.ports import Connector
 from connector_psi.node.publishing import Published, Publishing
 from connector_psi.node.querying import Querying
+from connector_psi.node.received import ReceivedCases
 from connector_psi.node.registration import Registration
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
@@ -71,7 +73,9 @@ class Service:
         self.evaluation = Evaluation(self.node)
         self.querying = Querying(self.node, self.connector)
         self.review = Review(self.node)
-        self.casework = Casework(self.node, self.connector)
+        self.asked = AskedCases(self.node, self.connector)
+        self.received = ReceivedCases(self.node)
+        self.cases = CaseViews(self.node)
         self.oversight = Oversight(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
@@ -188,7 +192,7 @@ class Service:
 
     def tick_cases(self) -> int:
         """Move the cases of both sides on."""
-        return self.casework.advance_owned() + self.casework.advance_queried()
+        return self.received.advance() + self.asked.advance()
 
     # Waiting
 
@@ -226,8 +230,8 @@ class Service:
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.
-            ("owned cases", self.casework.advance_owned, min(1.0, settings.disclosure.slot_s / 4)),
-            ("queried cases", self.casework.advance_queried, min(1.0, settings.disclosure.slot_s / 4)),
+            ("owned cases", self.received.advance, min(1.0, settings.disclosure.slot_s / 4)),
+            ("queried cases", self.asked.advance, min(1.0, settings.disclosure.slot_s / 4)),
         ]
         for name, turn, pause_s in loops:
             thread = threading.Thread(target=self._loop, args=(name, turn, pause_s), name=f"loop-{name}", daemon=True)

@@ -30,7 +30,7 @@ from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, typ
 
 if TYPE_CHECKING:
     # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
-    from connector_psi.node.casework import CaseView
+    from connector_psi.node.caseviews import CaseView
     from connector_psi.node.registration import Position, Result
     from connector_psi.protocol.owner import Query
     from connector_psi.storage.queried import MatchRow

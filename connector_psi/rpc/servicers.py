@@ -110,14 +110,14 @@ class DisclosureServicer(disclosure_pb2_grpc.DisclosureServiceServicer):
 
     def OpenCase(self, request: disclosure_pb2.OpenCaseRequest, context: Context) -> disclosure_pb2.OpenCaseResponse:
         """Take a case in; the answer is always PENDING."""
-        self._service.casework.accept(_peer(context), convert.parse_case_request(request))
+        self._service.received.accept(_peer(context), convert.parse_case_request(request))
         return disclosure_pb2.OpenCaseResponse(state=disclosure_pb2.OUTCOME_STATE_PENDING)
 
     def GetOutcome(
         self, request: disclosure_pb2.GetOutcomeRequest, context: Context
     ) -> disclosure_pb2.GetOutcomeResponse:
         """The outcome of a case, once it is served."""
-        answer = self._service.casework.outcome(_peer(context), request.agreement, request.request_id)
+        answer = self._service.received.outcome(_peer(context), request.agreement, request.request_id)
         if answer is None:
             return disclosure_pb2.GetOutcomeResponse(state=disclosure_pb2.OUTCOME_STATE_PENDING)
         return disclosure_pb2.GetOutcomeResponse(
@@ -279,7 +279,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.RegistryServiceOpenCaseRequest, context: Context
     ) -> registry_pb2.RegistryServiceOpenCaseResponse:
         """Ask the owner for disclosure."""
-        row = self._service.casework.open(
+        row = self._service.asked.open(
             request.match_id,
             _person(context),
             purpose=request.purpose,
@@ -292,17 +292,17 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def ListCases(self, request: registry_pb2.ListCasesRequest, context: Context) -> registry_pb2.ListCasesResponse:
         """Cases of both sides."""
         states = (request.state,) if request.state else ()
-        views = self._service.casework.list(states, request.limit, request.offset)
+        views = self._service.cases.list(states, request.limit, request.offset)
         return registry_pb2.ListCasesResponse(cases=[convert.case_message(view) for view in views])
 
     def GetCase(self, request: registry_pb2.GetCaseRequest, context: Context) -> registry_pb2.GetCaseResponse:
         """One case."""
-        view = self._service.casework.get(_case_id(request.case_id))
+        view = self._service.cases.get(_case_id(request.case_id))
         return registry_pb2.GetCaseResponse(case=convert.case_message(view))
 
     def DecideCase(self, request: registry_pb2.DecideCaseRequest, context: Context) -> registry_pb2.DecideCaseResponse:
         """A person at the owner approves or refuses."""
-        row = self._service.casework.decide(
+        row = self._service.received.decide(
             _case_id(request.case_id), _person(context), request.reason, approve=request.approve
         )
         return registry_pb2.DecideCaseResponse(case=self._case(row))
@@ -311,11 +311,11 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         self, request: registry_pb2.ListDisclosuresRequest, context: Context
     ) -> registry_pb2.ListDisclosuresResponse:
         """What was disclosed to this node."""
-        views = self._service.casework.list(("disclosed",), request.limit, request.offset)
+        views = self._service.cases.list(("disclosed",), request.limit, request.offset)
         return registry_pb2.ListDisclosuresResponse(disclosures=[convert.case_message(view) for view in views])
 
     def _case(self, row: CaseRow) -> registry_pb2.Case:
-        return convert.case_message(self._service.casework.get(row.request_id))
+        return convert.case_message(self._service.cases.get(row.request_id))
 
 
 class NodeServicer(registry_pb2_grpc.NodeServiceServicer):

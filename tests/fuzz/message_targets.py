@@ -33,8 +33,8 @@ from connector_psi.errors import (
     ProtocolError,
 )
 from connector_psi.node import ports
-from connector_psi.node.casework import _check_request
 from connector_psi.node.querying import verify_leaf
+from connector_psi.node.received import _check_request
 from connector_psi.node.registration import _canonical
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import default_group

@@ -269,8 +269,8 @@ class Drill:
             rows += page
             after = page[-1].seq
         assert sorted(row.payload["record_ref"] for row in rows) == sorted(f"D{n}" for n in range(count))
-        for view in ics2.casework.list(("disclosed",)):
-            got = ics2.casework.get(view.row.request_id)
+        for view in ics2.cases.list(("disclosed",)):
+            got = ics2.cases.get(view.row.request_id)
             assert got.fields["schengen_id"] == (f"A{got.row.payload['case_reference'].removeprefix('D')}",)
         assert any(leaf.event.value == "CASE_OUTCOME" for leaf in read_leaves(closed.services["sis"]))
 

@@ -89,7 +89,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     for row in rows[1:]:
         ics2.review.decide(row.match_id, officer, MARKS["reason"], confirm=True)
         cases.append(
-            ics2.casework.open(
+            ics2.asked.open(
                 row.match_id,
                 officer,
                 purpose=PURPOSE,
@@ -99,8 +99,8 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
             )
         )
     made.settle()
-    sis.casework.decide(cases[0].request_id, supervisor, MARKS["decision"], approve=True)
-    sis.casework.decide(cases[1].request_id, supervisor, MARKS["refusal"], approve=False)
+    sis.received.decide(cases[0].request_id, supervisor, MARKS["decision"], approve=True)
+    sis.received.decide(cases[1].request_id, supervisor, MARKS["refusal"], approve=False)
     assert sis.registration.withdraw(SourceSystem.SIS, f"{MARKS['alert']}-3", MARKS["withdrawal"], system)
     made.settle(rounds=12)
     made.clock.advance(CASE_TIME_S)
@@ -109,7 +109,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         for service in (sis, ics2):
             service.tick_cases()
             service.tick_log()
-    states = Counter(view.row.state for view in ics2.casework.list())
+    states = Counter(view.row.state for view in ics2.cases.list())
     assert states == {"disclosed": 1, "not_disclosed": 2}
     assert sis.revoke("europol")
     sis.tick_log()
@@ -277,7 +277,7 @@ def test_an_event_shows_only_under_the_next_checkpoint(federation: Wired) -> Non
 
 def test_another_peer_gets_neither_the_set_nor_an_outcome(federation: Wired) -> None:
     """europol is a peer of ics2, and has no part in the agreement between ics2 and sis."""
-    (row,) = [view.row for view in federation.services["ics2"].casework.list() if view.row.state == "disclosed"]
+    (row,) = [view.row for view in federation.services["ics2"].cases.list() if view.row.state == "disclosed"]
     with federation.as_peer("europol", "ics2") as channel:
         matching = matching_pb2_grpc.MatchingServiceStub(channel)
         cases = disclosure_pb2_grpc.DisclosureServiceStub(channel)
@@ -294,7 +294,7 @@ def test_another_peer_gets_neither_the_set_nor_an_outcome(federation: Wired) -> 
 
 def test_of_all_that_crossed_the_wire_only_two_kinds_of_leaves_did(federation: Wired) -> None:
     """And of the outcomes only those of the peer that opened the case."""
-    cases = {view.row.request_id for view in federation.services["ics2"].casework.list()}
+    cases = {view.row.request_id for view in federation.services["ics2"].cases.list()}
     for owner, allowed in (
         ("sis", {Event.SET_PUBLISH, Event.CASE_OUTCOME}),
         ("europol", {Event.SET_PUBLISH}),

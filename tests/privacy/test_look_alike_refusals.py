@@ -87,7 +87,7 @@ def _ask(federation: Federation, request: CaseRequest) -> disclosure_pb2.GetOutc
 
 def _turn(federation: Federation) -> None:
     service = federation.services["sis"]
-    while service.casework.advance_owned():
+    while service.received.advance():
         pass
     service.tick_log()
 
@@ -125,9 +125,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     }
     story = Told(federation, accepted, requests, opened)
     _turn(federation)
-    sis.casework.decide(requests["refused"].request_id, SUPERVISOR, "no", approve=False)
+    sis.received.decide(requests["refused"].request_id, SUPERVISOR, "no", approve=False)
     for cause in ("withdrawn_after_approval", "disclosed"):
-        sis.casework.decide(requests[cause].request_id, SUPERVISOR, "yes", approve=True)
+        sis.received.decide(requests[cause].request_id, SUPERVISOR, "yes", approve=True)
     assert sis.registration.withdraw(SourceSystem.SIS, "DE3", "recovered", "test")
     # At once, after the slots of the decisions, and so on up to the last second before T.
     for until_s in (1, 11, 60, T_S // 4, T_S // 2, T_S - 10, T_S - 1):
@@ -218,7 +218,7 @@ def test_both_sides_write_the_same_shape_for_a_batch_with_a_match_and_one_withou
         for ref, approve in (("M0", True), ("M1", False)):
             match = matches[ref].match_id
             ics2.review.decide(match, person("ics2"), "same container", confirm=True)
-            opened[ref] = ics2.casework.open(
+            opened[ref] = ics2.asked.open(
                 match,
                 person("ics2"),
                 purpose=PURPOSE,
@@ -227,11 +227,11 @@ def test_both_sides_write_the_same_shape_for_a_batch_with_a_match_and_one_withou
                 justification=JUSTIFICATION,
             )
             federation.settle()
-            sis.casework.decide(opened[ref].request_id, SUPERVISOR, "checked", approve=approve)
+            sis.received.decide(opened[ref].request_id, SUPERVISOR, "checked", approve=approve)
         federation.settle(rounds=12)
         federation.clock.advance(T_S)
         federation.settle(rounds=8)
-        states = {ref: ics2.casework.get(case.request_id).row.state for ref, case in opened.items()}
+        states = {ref: ics2.cases.get(case.request_id).row.state for ref, case in opened.items()}
         assert states == {"M0": "disclosed", "M1": "not_disclosed"}
         for code in ("ics2", "sis"):
             shapes: dict[Event, set[tuple[tuple[str, int], ...]]] = defaultdict(set)
@@ -250,11 +250,11 @@ def test_a_decision_after_the_last_slot_comes_too_late(tmp_path: Path) -> None:
     try:
         request = signed_case(federation, matches["M0"])
         sis = federation.services["sis"]
-        sis.casework.accept("ics2", request)
+        sis.received.accept("ics2", request)
         _turn(federation)
         federation.clock.advance(T_S - 1)
         with pytest.raises(ConflictError):
-            sis.casework.decide(request.request_id, SUPERVISOR, "yes", approve=True)
+            sis.received.decide(request.request_id, SUPERVISOR, "yes", approve=True)
         _turn(federation)
         federation.clock.advance(1)
         envelope = disclosure.parse_envelope(_ask(federation, request).envelope)
@@ -407,11 +407,11 @@ def test_automatic_refusals_are_written_at_any_slot_before_t_alike(crowd: tuple[
 def test_asking_for_an_outcome_takes_as_long_whatever_became_of_the_case(crowd: tuple[Crowd, Round]) -> None:
     """1,000 calls of GetOutcome for each cause, and of OpenCase sent again, at a time when some outcomes are written."""
     federation, by_cause = crowd[0].federation, crowd[0].by_cause
-    node, casework = federation.services["sis"].node, federation.services["sis"].casework
+    node, received = federation.services["sis"].node, federation.services["sis"].received
     _turn(federation)
     refused, undecided = by_cause["known"][:40], by_cause["known"][40:80]
     for request in refused:
-        casework.decide(request.request_id, SUPERVISOR, "no " * 1000, approve=False)
+        received.decide(request.request_id, SUPERVISOR, "no " * 1000, approve=False)
     federation.clock.advance(T_S // 6)
     _turn(federation)
     of_state: dict[str, list[CaseRequest]] = defaultdict(list)

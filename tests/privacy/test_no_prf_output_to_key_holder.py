@@ -57,7 +57,7 @@ def _play(federation: Federation) -> None:
     sis, ics2 = federation.services["sis"], federation.services["ics2"]
     for match in ics2.review.list()[-2:]:
         ics2.review.decide(match.match_id, person("ics2"), "same container", confirm=True)
-        ics2.casework.open(
+        ics2.asked.open(
             match.match_id,
             person("ics2"),
             purpose=PURPOSE,
@@ -67,13 +67,13 @@ def _play(federation: Federation) -> None:
         )
     ics2.review.decide(ics2.review.list()[0].match_id, person("ics2"), "another container", confirm=False)
     federation.settle()
-    first, second = (view.row.request_id for view in sis.casework.list())
-    sis.casework.decide(first, person("sis", name="supervisor1"), "yes", approve=True)
-    sis.casework.decide(second, person("sis", name="supervisor1"), "no", approve=False)
+    first, second = (view.row.request_id for view in sis.cases.list())
+    sis.received.decide(first, person("sis", name="supervisor1"), "yes", approve=True)
+    sis.received.decide(second, person("sis", name="supervisor1"), "no", approve=False)
     # Something new at the owner: all that is live is asked again under another key.
     sis.registration.register([alert("DE-new", (IdentifierType.CONTAINER, container(500)))], "test")
     federation.settle(rounds=16)
-    states = {view.row.state for view in ics2.casework.list()}
+    states = {view.row.state for view in ics2.cases.list()}
     assert states == {"disclosed", "pending"}
 
 

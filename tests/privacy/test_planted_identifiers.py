@@ -224,7 +224,7 @@ def _work(run: Run, federation: Wired) -> None:
     opened = {}
     for kind in ("container", "plate", "vin"):
         _command(run, "matches", "confirm", run.root / "ics2", by_type[kind].match_id, *reason)
-        opened[kind] = ics2.casework.open(
+        opened[kind] = ics2.asked.open(
             by_type[kind].match_id,
             person("ics2"),
             purpose=PURPOSE,
@@ -234,8 +234,8 @@ def _work(run: Run, federation: Wired) -> None:
         )
     federation.settle()
     supervisor = person("sis", Role.SUPERVISOR, "supervisor1")
-    sis.casework.decide(opened["container"].request_id, supervisor, "yes", approve=True)
-    sis.casework.decide(opened["plate"].request_id, supervisor, "no", approve=False)
+    sis.received.decide(opened["container"].request_id, supervisor, "yes", approve=True)
+    sis.received.decide(opened["plate"].request_id, supervisor, "no", approve=False)
     federation.settle(rounds=12)
     federation.clock.advance(disclosure.CASE_TIME_S)
     for _ in range(10):
@@ -243,7 +243,7 @@ def _work(run: Run, federation: Wired) -> None:
         for service in (sis, ics2):
             service.tick_cases()
             service.tick_log()
-    cases = {kind: ics2.casework.get(case.request_id) for kind, case in opened.items()}
+    cases = {kind: ics2.cases.get(case.request_id) for kind, case in opened.items()}
     assert {kind: view.row.state for kind, view in cases.items()} == {
         "container": "disclosed",
         "plate": "not_disclosed",
@@ -274,7 +274,7 @@ def _fail(run: Run, federation: Wired) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service.publishing, "get_manifest", broken)
         patch.setattr(service.publishing, "read_set", broken)
-        patch.setattr(service.casework, "accept", broken)
+        patch.setattr(service.received, "accept", broken)
         patch.setattr(service.registration, "register", broken)
         methods = dict(_methods())
         with federation.as_peer("ics2", "sis") as channel, federation.as_person("sis", "system1") as client:

@@ -125,7 +125,7 @@ def test_outcomes_have_sizes_of_the_ladder_and_nothing_is_cut_off(tmp_path: Path
             port.OpenCase(convert.open_case_request(request), caller)
         sis.tick_cases()
         for request in requests:
-            sis.casework.decide(request.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
+            sis.received.decide(request.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
         federation.clock.advance(disclosure.CASE_TIME_S)
         sis.tick_cases()
         sis.tick_log()

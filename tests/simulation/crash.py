@@ -208,7 +208,7 @@ class Story:
         self._decide()
         self._until(lambda: self._states()["D1"] == "disclosed")
         if self._states()["D2"] == "pending":
-            opened = min(view.row.opened_ms for view in self.ics2.casework.list() if view.row.state == "pending")
+            opened = min(view.row.opened_ms for view in self.ics2.cases.list() if view.row.state == "pending")
             left = opened / 1000 + DECIDED_WITHIN_S - self.federation.clock.now().timestamp()
             self.federation.advance(max(0.0, left))
         self._until(lambda: self._states()["D2"] == "not_disclosed")
@@ -257,26 +257,24 @@ class Story:
                 self.ics2.review.decide(row.match_id, person("ics2"), "compared", confirm=ref != "D3")
             # Two alerts name the container of D1; a case is opened for the one about the container itself.
             if ref in {"D1", "D2"} and row.payload["category"] == "sis.38.g" and ref not in self._states():
-                self.ics2.casework.open(
+                self.ics2.asked.open(
                     row.match_id, person("ics2"), **PURPOSE, case_reference=ref, justification="seen in a declaration"
                 )
 
     def _states(self) -> dict[str, str]:
-        return {
-            v.row.payload["case_reference"]: v.row.state for v in self.ics2.casework.list() if v.row.side == "querier"
-        }
+        return {v.row.payload["case_reference"]: v.row.state for v in self.ics2.cases.list() if v.row.side == "querier"}
 
     def _cases(self, state: str) -> list[bytes]:
-        return [view.row.request_id for view in self.sis.casework.list((state,))]
+        return [view.row.request_id for view in self.sis.cases.list((state,))]
 
     def _decided(self) -> int:
         return len(self._cases("approved")) + len(self._cases("refused"))
 
     def _decide(self) -> None:
         for request_id in self._cases("awaiting_decision"):
-            reference = self.sis.casework.get(request_id).row.payload["case_reference"]
+            reference = self.sis.cases.get(request_id).row.payload["case_reference"]
             who = person("sis", Role.SUPERVISOR, "supervisor1")
-            self.sis.casework.decide(request_id, who, "checked", approve=reference == "D1")
+            self.sis.received.decide(request_id, who, "checked", approve=reference == "D1")
 
 
 # --- what must be true in the end
@@ -293,7 +291,7 @@ def summary(federation: Told) -> dict[str, Any]:
         out[code]["matches"] = sorted(
             (m.payload["record_ref"], m.payload["types"], m.state) for m in service.review.list()
         )
-        views = [service.casework.get(view.row.request_id) for view in service.casework.list()]
+        views = [service.cases.get(view.row.request_id) for view in service.cases.list()]
         out[code]["cases"] = sorted(
             (v.row.payload["case_reference"], v.row.state, sorted(v.fields.items())) for v in views
         )
@@ -352,7 +350,7 @@ def _verify_disclosures(federation: Told, logs: dict[str, list[Leaf]]) -> None:
         kept = logs[owner][index]
         assert (kept.event, kept.request_id) == (Event.CASE_OUTCOME, bytes.fromhex(request_id))
         assert kept == parse_leaf(leaf.encode())
-    for view in federation.services["ics2"].casework.list(("disclosed", "not_disclosed")):
+    for view in federation.services["ics2"].cases.list(("disclosed", "not_disclosed")):
         row = view.row
         receipt = row.payload["outcome"]["receipt"]
         theirs, ours = logs["sis"][receipt["index"]], logs["ics2"][row.leaf_index or -1]

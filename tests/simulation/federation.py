@@ -90,11 +90,11 @@ class DirectOwner:
         return answer
 
     def open_case(self, request: ports.CaseRequest) -> None:
-        self._service("open_case").casework.accept(self._caller, request)
+        self._service("open_case").received.accept(self._caller, request)
         self._federation.fault("after:open_case")
 
     def get_outcome(self, agreement: str, request_id: bytes) -> ports.OutcomeAnswer | None:
-        answer = self._service("get_outcome").casework.outcome(self._caller, agreement, request_id)
+        answer = self._service("get_outcome").received.outcome(self._caller, agreement, request_id)
         self._federation.fault("after:get_outcome")
         return answer
 

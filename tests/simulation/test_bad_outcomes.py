@@ -45,7 +45,7 @@ def _open_all(federation: Federation) -> list[CaseRow]:
     rows = []
     for match in ics2.review.list():
         ics2.review.decide(match.match_id, person("ics2"), "same container", confirm=True)
-        rows.append(ics2.casework.open(match.match_id, person("ics2"), **CASE))
+        rows.append(ics2.asked.open(match.match_id, person("ics2"), **CASE))
     return rows
 
 
@@ -74,7 +74,7 @@ def test_an_outcome_that_does_not_hold_stops_nobody(
     first, second = _open_all(federation)
     federation.settle()
     for case in (first, second):
-        sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
+        sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
     whole = DirectOwner.get_outcome
 
     def get_outcome(self: DirectOwner, agreement: str, request_id: bytes) -> OutcomeAnswer | None:
@@ -94,10 +94,10 @@ def test_an_outcome_that_does_not_hold_stops_nobody(
                 raised += 1
     assert raised
     assert ics2.node.fatal is None
-    states = [ics2.casework.get(case.request_id).row.state for case in (first, second)]
+    states = [ics2.cases.get(case.request_id).row.state for case in (first, second)]
     assert states == ["pending", "disclosed"]
     federation.settle(rounds=12)
-    assert ics2.casework.get(first.request_id).row.state == "disclosed"
+    assert ics2.cases.get(first.request_id).row.state == "disclosed"
 
 
 def test_a_refusal_of_one_case_keeps_no_other_waiting(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_refusal_of_one_case_keeps_no_other_waiting(federation: Federation, mo
     monkeypatch.setattr(DirectOwner, "open_case", open_case)
     federation.settle()
     ics2 = federation.services["ics2"]
-    states = [ics2.casework.get(case.request_id).row.state for case in (first, second)]
+    states = [ics2.cases.get(case.request_id).row.state for case in (first, second)]
     assert states == ["drafted", "pending"]
 
 
@@ -142,5 +142,5 @@ def test_a_peer_cannot_name_its_case_after_one_of_ours(federation: Federation) -
     with sis.node.store.write() as tx:
         store.put_case(sis.node.store, tx, own)
     federation.settle()
-    decided = sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
+    decided = sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
     assert (decided.side, decided.peer, decided.state) == (store.OWNER, "ics2", "approved")

@@ -71,18 +71,18 @@ def open_cases(federation: Federation) -> list[bytes]:
     ics2 = federation.services["ics2"]
     for row in ics2.review.list(state="new"):
         ics2.review.decide(row.match_id, person("ics2"), "compared", confirm=True)
-        ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="seen")
-    return [view.row.request_id for view in ics2.casework.list()]
+        ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="seen")
+    return [view.row.request_id for view in ics2.cases.list()]
 
 
 def approve_all(federation: Federation) -> None:
     sis = federation.services["sis"]
-    for view in sis.casework.list(("awaiting_decision",)):
-        sis.casework.decide(view.row.request_id, person("sis", Role.SUPERVISOR), "checked", approve=True)
+    for view in sis.cases.list(("awaiting_decision",)):
+        sis.received.decide(view.row.request_id, person("sis", Role.SUPERVISOR), "checked", approve=True)
 
 
 def states(federation: Federation) -> list[str]:
-    return sorted(view.row.state for view in federation.services["ics2"].casework.list())
+    return sorted(view.row.state for view in federation.services["ics2"].cases.list())
 
 
 def leaves(service: Service) -> list[Leaf]:
@@ -121,15 +121,15 @@ def test_without_a_log_nothing_is_answered_and_afterwards_everything_is(federati
         calls: list[Callable[[], object]] = [
             lambda: sis.evaluation.evaluate(query),
             lambda: sis.registration.register([alert("late", CONTAINERS[0])], "test"),
-            lambda: sis.casework.accept("ics2", _request_of(ics2, cases[0], b"n" * 16)),
-            sis.casework.advance_owned,
+            lambda: sis.received.accept("ics2", _request_of(ics2, cases[0], b"n" * 16)),
+            sis.received.advance,
             lambda: sis.publishing.publish(AGREEMENT),
         ]
         for call in calls:
             with pytest.raises(UnavailableError):
                 call()
         turn(federation, 3)
-        assert [sis.casework.outcome("ics2", AGREEMENT, case) for case in cases] == [None] * 3
+        assert [sis.received.outcome("ics2", AGREEMENT, case) for case in cases] == [None] * 3
         assert leaves(sis) == before
     assert states(federation) == ["pending"] * 3
     turn(federation, 4)
@@ -139,9 +139,9 @@ def test_without_a_log_nothing_is_answered_and_afterwards_everything_is(federati
 
 def _request_of(service: Service, case: bytes, new_id: bytes) -> ports.CaseRequest:
     """A case like one that is open already, under another id."""
-    from connector_psi.node.casework import case_request
+    from connector_psi.node.asked import case_request
 
-    row = service.casework.get(case).row
+    row = service.cases.get(case).row
     return case_request(service.node, replace(row, request_id=new_id))
 
 
@@ -185,7 +185,7 @@ def test_no_outcome_is_served_while_no_checkpoint_can_be_signed(
         assert failures["sis tick_log unavailable"] >= 3
         # The leaves are there, and what they cover stays inside all the same.
         assert [leaf.event for leaf in leaves(sis)].count(Event.CASE_OUTCOME) == 3
-        assert [sis.casework.outcome("ics2", AGREEMENT, case) for case in cases] == [None] * 3
+        assert [sis.received.outcome("ics2", AGREEMENT, case) for case in cases] == [None] * 3
     turn(federation, 3)
     assert states(federation) == ["disclosed"] * 3
     assert_one_leaf_each(federation, 3)
@@ -264,7 +264,7 @@ def test_an_outcome_is_taken_in_once_however_many_collect_it(federation: Federat
             meet.wait()
 
     federation.fault = both_have_it
-    threads = [threading.Thread(target=federation.services["ics2"].casework.advance_queried) for _ in range(2)]
+    threads = [threading.Thread(target=federation.services["ics2"].asked.advance) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -353,7 +353,7 @@ def test_a_case_that_cannot_be_read_does_not_keep_the_others_back(federation: Fe
         tx.execute(sa.update(schema.cases).where(where).values(sealed=sealed[:-1] + bytes([sealed[-1] ^ 1])))
     turn(federation, 4)
     ics2 = federation.services["ics2"]
-    assert [ics2.casework.get(case).row.state for case in good] == ["disclosed"] * 2
+    assert [ics2.cases.get(case).row.state for case in good] == ["disclosed"] * 2
     with store.write() as tx:
         tx.execute(sa.update(schema.cases).where(where).values(sealed=sealed))
     turn(federation, 4)

@@ -190,7 +190,7 @@ class Play:
             return
         row = self.draw.choice(rows)
         try:
-            made = ics2.casework.open(
+            made = ics2.asked.open(
                 row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="seen in a declaration"
             )
         except ConflictError:
@@ -199,14 +199,14 @@ class Play:
 
     def decide(self) -> None:
         sis = self.federation.services.get("sis")
-        waiting = sis.casework.list(("awaiting_decision",)) if sis else []
+        waiting = sis.cases.list(("awaiting_decision",)) if sis else []
         if sis and waiting:
             view = self.draw.choice(waiting)
             case = self.model.cases[view.row.request_id]
             approve = self.draw.random() < 0.7
-            shown = sis.casework.get(view.row.request_id).record_ref
+            shown = sis.cases.get(view.row.request_id).record_ref
             who = person("sis", Role.SUPERVISOR, "supervisor1")
-            sis.casework.decide(view.row.request_id, who, "checked", approve=approve)
+            sis.received.decide(view.row.request_id, who, "checked", approve=approve)
             case.decision = "approved" if approve else "refused"
             case.alert = self.model.live["sis"].get(shown)
 
@@ -245,7 +245,7 @@ class Play:
 
     def _verify_cases(self) -> None:
         views: dict[bytes, Any] = {
-            view.row.request_id: view.row for view in self.federation.services["ics2"].casework.list()
+            view.row.request_id: view.row for view in self.federation.services["ics2"].cases.list()
         }
         assert views.keys() == self.model.cases.keys()
         for request_id, case in self.model.cases.items():

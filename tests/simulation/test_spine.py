@@ -47,16 +47,16 @@ def test_a_shared_container_is_found_confirmed_disclosed_and_logged(federation: 
     ics2, sis = federation.services["ics2"], federation.services["sis"]
     assert (row.payload["record_ref"], row.payload["types"]) == ("M1", ["container"])
     with pytest.raises(ApprovalMissingError):
-        ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+        ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
     ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
-    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    case = ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
     federation.settle()
-    (view,) = sis.casework.list()
+    (view,) = sis.cases.list()
     assert view.row.state == "awaiting_decision"
-    assert sis.casework.get(case.request_id).withheld == ("alert_reason",)
-    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR, "supervisor1"), "checked", approve=True)
+    assert sis.cases.get(case.request_id).withheld == ("alert_reason",)
+    sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR, "supervisor1"), "checked", approve=True)
     federation.settle(rounds=12)
-    got = ics2.casework.get(case.request_id)
+    got = ics2.cases.get(case.request_id)
     assert got.row.state == "disclosed"
     assert got.fields["schengen_id"] == ("DE1",)
     assert "alert_reason" not in got.fields
@@ -70,14 +70,14 @@ def test_a_refused_case_is_answered_not_disclosed_after_the_full_time(federation
     row = _match(federation)
     ics2, sis = federation.services["ics2"], federation.services["sis"]
     ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
-    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    case = ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
     federation.settle()
-    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "no", approve=False)
+    sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR), "no", approve=False)
     federation.settle(rounds=20)
-    assert ics2.casework.get(case.request_id).row.state == "pending"
+    assert ics2.cases.get(case.request_id).row.state == "pending"
     federation.clock.advance(72 * 3600)
     federation.settle(rounds=12)
-    assert ics2.casework.get(case.request_id).row.state == "not_disclosed"
+    assert ics2.cases.get(case.request_id).row.state == "not_disclosed"
 
 
 def test_nothing_is_decided_twice(federation: Federation) -> None:
@@ -86,13 +86,13 @@ def test_nothing_is_decided_twice(federation: Federation) -> None:
     ics2.review.decide(row.match_id, person("ics2"), "same container", confirm=True)
     with pytest.raises(ConflictError):
         ics2.review.decide(row.match_id, person("ics2"), "again", confirm=False)
-    case = ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+    case = ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
     with pytest.raises(ConflictError):
-        ics2.casework.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
+        ics2.asked.open(row.match_id, person("ics2"), **PURPOSE, case_reference="C1", justification="j")
     federation.settle()
-    sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
+    sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR), "yes", approve=True)
     with pytest.raises(ConflictError):
-        sis.casework.decide(case.request_id, person("sis", Role.SUPERVISOR, "other"), "no", approve=False)
+        sis.received.decide(case.request_id, person("sis", Role.SUPERVISOR, "other"), "no", approve=False)
 
 
 def test_a_dismissal_persists_over_epochs_until_the_tokens_change(federation: Federation) -> None:

@@ -1,0 +1,314 @@
+"""Cases that this node opens at owners, from a hit to what was disclosed.
+
+Decides: what a person must say to open one, when it is sent and its outcome collected, that nothing is kept that does
+not verify. Leaves to others: states, slots and the envelope (``disclosure``), what people see of it (``caseviews``).
+
+A peer that cannot be reached, refuses, or answers what does not hold keeps no other case waiting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from connector_psi import disclosure, pki
+from connector_psi.audit.entries import Event
+from connector_psi.disclosure import CaseState, Outcome
+from connector_psi.errors import (
+    ApprovalMissingError,
+    AuditError,
+    ConflictError,
+    FormatError,
+    PeerError,
+    ProtocolError,
+    PurposeRefusedError,
+    UnavailableError,
+)
+from connector_psi.node import caseclock
+from connector_psi.node.node import QUERIER, Bound, Node
+from connector_psi.node.ports import CaseRequest, Connector, OutcomeAnswer
+from connector_psi.node.querying import verify_leaf
+from connector_psi.protocol import messages
+from connector_psi.storage import cases as store
+from connector_psi.storage import queried
+from connector_psi.storage.cases import NEVER_MS, CaseRow
+from connector_psi.storage.store import Tx
+
+logger = structlog.get_logger("connector_psi.node")
+
+MAX_TEXT = 4000
+MAX_REFERENCE = 200
+RETRY_MS = 30_000
+
+
+class AskedCases:
+    """Use cases of the querier's cases."""
+
+    def __init__(self, node: Node, connector: Connector) -> None:
+        self._node = node
+        self._connector = connector
+
+    def open(
+        self,
+        match_id: str,
+        person: pki.PersonIdentity,
+        *,
+        purpose: str,
+        legal_basis: str,
+        case_reference: str,
+        justification: str,
+    ) -> CaseRow:
+        """Open a case for a confirmed match; sent to the owner by ``advance``.
+
+        Raises:
+            PurposeRefusedError: No such match, or purpose or legal basis are not agreed.
+            ApprovalMissingError: The match is not confirmed, or reference or justification are missing.
+            ConflictError: A case is open for it already.
+        """
+        node = self._node
+        if not case_reference.strip() or len(case_reference) > MAX_REFERENCE:
+            raise ApprovalMissingError("a case reference is needed, of at most 200 characters")
+        if not justification.strip() or len(justification) > MAX_TEXT:
+            raise ApprovalMissingError("a justification is needed, of at most 4000 characters")
+        with node.store.write() as tx:
+            match = queried.get_match(node.store, tx, match_id)
+            if match is None:
+                raise PurposeRefusedError("no such match")
+            bound = node.bound(match.agreement, QUERIER)
+            if match.state != queried.CONFIRMED:
+                raise ApprovalMissingError(f"the match is {match.state}, not confirmed")
+            if purpose != bound.agreement.purpose.value:
+                raise PurposeRefusedError(f"{bound.code}: the purpose is not agreed")
+            if legal_basis not in {basis.value for basis in bound.agreement.legal_basis}:
+                raise PurposeRefusedError(f"{bound.code}: the legal basis is not agreed")
+            earlier = store.case_of_match(node.store, tx, match_id)
+            if earlier is not None and earlier.state in {CaseState.DRAFTED, CaseState.PENDING}:
+                raise ConflictError("a case is open for this match already")
+            request_id, now = node.random.bytes(messages.REQUEST_ID_BYTES), node.now_ms()
+            day = node.clock.now().date()
+            people = [person.uri, *(uri for uri in match.payload["people"] if uri != person.uri)]
+            # The first stands for whoever opens the case, the others for those who confirmed the match.
+            pseudonyms = [node.keyring.actor_commitment(bound.code, day, uri) for uri in people]
+            row = CaseRow(
+                side=store.QUERIER,
+                peer=bound.peer,
+                request_id=request_id,
+                agreement=bound.code,
+                epoch=match.epoch,
+                state=CaseState.DRAFTED,
+                opened_ms=now,
+                due_ms=now + node.config.disclosure.not_disclosed_after_s * 1000,
+                next_ms=now,
+                match_id=match_id,
+                leaf_index=None,
+                payload={
+                    "ticket_id": match.payload["ticket_id"],
+                    "redeem": sorted(set(match.payload["redeem"])),
+                    "purpose": purpose,
+                    "legal_basis": legal_basis,
+                    "case_reference": case_reference,
+                    "justification": justification,
+                    "actors": [pseudonym.hex() for pseudonym in pseudonyms],
+                    "types": match.payload["types"],
+                    "record_ref": match.payload["record_ref"],
+                },
+            )
+            store.put_case(node.store, tx, row)
+            node.append(
+                tx,
+                Event.CASE_OPEN,
+                {
+                    "operation": "consultation",
+                    "officer": person.uri,
+                    "confirmed_by": match.payload["people"],
+                    "match": match_id,
+                    "record": match.payload["record_ref"],
+                    "case_reference": case_reference,
+                    "justification": justification,
+                },
+                bound,
+                epoch=match.epoch,
+                request_id=request_id,
+                purpose=purpose,
+                legal_basis=legal_basis,
+                actor_commitment=pseudonyms[0],
+            )
+        return row
+
+    def advance(self) -> int:
+        """Send drafted cases and collect outcomes that are due. Returns how many cases moved.
+
+        A peer that cannot be reached is asked again soon, one that refuses or whose answer does not hold at the next
+        slot; nothing is lost, and no other case is kept waiting.
+
+        Raises:
+            PeerError: The first answer that does not hold, after all cases had their turn.
+        """
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            due = store.due_cases(tx, store.QUERIER, node.now_ms())
+        moved = 0
+        away: set[str] = set()
+        failure: PeerError | None = None
+        for peer, request_id in due:
+            if peer in away:
+                continue
+            try:
+                moved += self._advance_case(peer, request_id)
+            except AuditError:
+                raise
+            except UnavailableError:
+                # Every further call could take as long to fail as this one did.
+                away.add(peer)
+                now = node.now_ms()
+                with node.store.write() as tx:
+                    store.postpone_peer(tx, store.QUERIER, peer, now, min(caseclock.next_slot_ms(node), now + RETRY_MS))
+            except Exception as error:  # noqa: BLE001 - one case must not keep the others back
+                caseclock.park(node, store.QUERIER, peer, request_id, error)
+                if isinstance(error, PeerError):
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+        return moved
+
+    def _advance_case(self, peer: str, request_id: bytes) -> int:
+        node = self._node
+        with node.store.read() as tx:
+            row = store.get_case(node.store, tx, store.QUERIER, peer, request_id)
+        if row is None:
+            return 0
+        bound = node.bound(row.agreement, QUERIER, row.peer)
+        return self._send(bound, row) if row.state == CaseState.DRAFTED else self._collect(bound, row)
+
+    def _send(self, bound: Bound, row: CaseRow) -> int:
+        node = self._node
+        request = case_request(node, row)
+        try:
+            self._connector.owner(bound.peer).open_case(request)
+        except ConflictError:
+            raise ProtocolError(f"{bound.code}: the owner knows another case of this id") from None
+        with node.store.write() as tx:
+            if not self._unmoved(tx, row):
+                return 0
+            store.update_case(
+                node.store, tx, replace(row, state=CaseState.PENDING, next_ms=caseclock.next_slot_ms(node))
+            )
+        return 1
+
+    def _collect(self, bound: Bound, row: CaseRow) -> int:
+        node = self._node
+        answer = self._connector.owner(bound.peer).get_outcome(bound.code, row.request_id)
+        if answer is None:
+            with node.store.write() as tx:
+                next_ms = caseclock.next_slot_ms(node)
+                store.postpone_case(tx, store.QUERIER, row.peer, row.request_id, next_ms)
+            return 0
+        envelope = self._verified(bound, row, answer)
+        state = CaseState.DISCLOSED if envelope.outcome is Outcome.DISCLOSED else CaseState.NOT_DISCLOSED
+        with node.store.write() as tx:
+            if not self._unmoved(tx, row):
+                return 0
+            entry = node.append(
+                tx,
+                Event.RECEIPT,
+                {
+                    "operation": "collection" if state is CaseState.DISCLOSED else "consultation",
+                    "outcome": envelope.outcome.value,
+                    "fields": sorted(name.value for name in envelope.fields),
+                    "handling": list(envelope.handling),
+                    "owner_leaf": answer.proof.index,
+                    "owner_checkpoint": answer.proof.checkpoint.decode("utf-8", "replace"),
+                },
+                bound,
+                epoch=row.epoch,
+                request_id=row.request_id,
+                purpose=row.payload["purpose"],
+                legal_basis=row.payload["legal_basis"],
+                source_commitment=disclosure.source_commitment(answer.salt, answer.envelope),
+            )
+            payload = {**row.payload, "outcome": _outcome_payload(envelope, answer)}
+            store.update_case(
+                node.store,
+                tx,
+                replace(row, state=state, next_ms=NEVER_MS, leaf_index=entry.index, payload=payload),
+            )
+        return 1
+
+    def _verified(self, bound: Bound, row: CaseRow, answer: OutcomeAnswer) -> disclosure.Envelope:
+        peer = self._node.peer(bound.peer)
+        disclosure.verify_envelope(peer.public_key, answer.envelope, answer.signature)
+        try:
+            envelope = disclosure.parse_envelope(answer.envelope)
+            commitment = disclosure.source_commitment(answer.salt, answer.envelope)
+        except FormatError:
+            raise ProtocolError(f"{bound.code}: malformed disclosure") from None
+        disclosure.verify_release(bound.agreement, envelope, row.request_id)
+        leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
+        if leaf.request_id != row.request_id or leaf.source_commitment != commitment:
+            raise ProtocolError(f"{bound.code}: the owner's log entry is about something else")
+        return envelope
+
+    def _unmoved(self, tx: Tx, row: CaseRow) -> bool:
+        """Whether a case is as it was read; asked under the write lock, so that no step is done twice."""
+        known = store.get_case(self._node.store, tx, row.side, row.peer, row.request_id)
+        return known is not None and known.state == row.state
+
+
+def case_request(node: Node, row: CaseRow) -> CaseRequest:
+    """Return the signed request of a case that this node drafted; always the same bytes."""
+    p = row.payload
+    request = CaseRequest(
+        agreement=row.agreement,
+        epoch=row.epoch,
+        ticket_id=bytes.fromhex(p["ticket_id"]),
+        redeem_codes=bytes.fromhex("".join(p["redeem"])),
+        purpose=p["purpose"],
+        legal_basis=p["legal_basis"],
+        case_reference=p["case_reference"],
+        justification=p["justification"],
+        request_id=row.request_id,
+        actor_commitments=bytes.fromhex("".join(p["actors"])),
+        signature=b"",
+    )
+    return replace(request, signature=node.signing_key.sign(case_bytes(node.authority, request)))
+
+
+def case_bytes(querier: str, request: CaseRequest) -> bytes:
+    """Return the bytes that the querier signs in a request."""
+    return messages.case_bytes(
+        querier=querier,
+        agreement=request.agreement,
+        epoch=request.epoch,
+        ticket_id=request.ticket_id,
+        redeem_codes=request.redeem_codes,
+        purpose=request.purpose,
+        legal_basis=request.legal_basis,
+        case_reference=request.case_reference,
+        justification=request.justification,
+        request_id=request.request_id,
+        actor_commitments=request.actor_commitments,
+    )
+
+
+def _outcome_payload(envelope: disclosure.Envelope, answer: OutcomeAnswer) -> dict[str, Any]:
+    return {
+        "outcome": envelope.outcome.value,
+        "fields": {name.value: list(values) for name, values in envelope.fields.items()},
+        "handling": list(envelope.handling),
+        "evaluation": list(envelope.evaluation),
+        "obligations": [obligation.value for obligation in envelope.obligations],
+        "retention_class": envelope.retention_class.value,
+        "erase_after": envelope.erase_after.isoformat(),
+        "receipt": {
+            "envelope": answer.envelope.hex(),
+            "signature": answer.signature.hex(),
+            "salt": answer.salt.hex(),
+            "leaf": answer.proof.leaf.decode("ascii"),
+            "index": answer.proof.index,
+            "proof": [digest.hex() for digest in answer.proof.proof],
+            "checkpoint": answer.proof.checkpoint.decode("utf-8"),
+        },
+    }

@@ -1,0 +1,43 @@
+"""When a case moves: slots by the node's settings, and what happens to a case that cannot be moved now."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import structlog
+
+from connector_psi import disclosure
+from connector_psi.node.node import Node, from_millis, millis
+from connector_psi.storage import cases as store
+from connector_psi.storage.cases import CaseRow
+
+logger = structlog.get_logger("connector_psi.node")
+
+
+def next_slot_ms(node: Node) -> int:
+    """Return the next slot, in Unix milliseconds."""
+    return millis(disclosure.next_slot(from_millis(node.now_ms()), node.config.disclosure.slot_s))
+
+
+def decided_slot_ms(node: Node, row: CaseRow) -> int:
+    """Return the slot of a case that is decided now, in Unix milliseconds."""
+    settings = node.config.disclosure
+    return millis(
+        disclosure.outcome_slot(
+            from_millis(row.opened_ms), node.clock.now(), settings.not_disclosed_after_s, settings.slot_s
+        )
+    )
+
+
+def last_slot(node: Node, row: CaseRow) -> datetime:
+    """Return the last slot of a case: whoever decides after it is too late."""
+    settings = node.config.disclosure
+    return disclosure.last_slot(from_millis(row.opened_ms), settings.not_disclosed_after_s, settings.slot_s)
+
+
+def park(node: Node, side: str, peer: str, request_id: bytes, error: Exception) -> None:
+    """Leave a case that cannot be moved now to the next slot."""
+    # The type alone: the text of a defect may hold a value.
+    logger.warning("case.parked", side=side, case=request_id.hex(), error=type(error).__name__)
+    with node.store.write() as tx:
+        store.postpone_case(tx, side, peer, request_id, next_slot_ms(node))

@@ -1,0 +1,402 @@
+"""Cases that peers open here: taken in, judged, decided by people, answered.
+
+Two rules hold everything together. Every case gets the same answer (PENDING) and writes the same two leaves, whatever
+becomes of it; so ``accept`` only stores and logs, and ``advance`` judges later, on the clock. And an envelope is served
+only from the store, after its leaf is durable and a signed checkpoint covers it.
+
+Leaves to others: what may be disclosed (``policy``), states, slots and the envelope (``disclosure``), what people see
+of it (``caseviews``).
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from cryptography.exceptions import InvalidSignature
+
+from connector_psi import disclosure, pki, policy
+from connector_psi.audit.entries import Event
+from connector_psi.disclosure import Outcome, OwnerCaseState
+from connector_psi.domain.records import Record
+from connector_psi.encoding.tickets import open_ticket_id
+from connector_psi.errors import (
+    ApprovalMissingError,
+    AuditError,
+    ConflictError,
+    FormatError,
+    KeyUnavailableError,
+    ProtocolError,
+    PurposeRefusedError,
+    UnavailableError,
+)
+from connector_psi.node import caseclock
+from connector_psi.node.asked import case_bytes
+from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
+from connector_psi.node.ports import CaseRequest, OutcomeAnswer
+from connector_psi.node.publishing import case_keys, record_tokens
+from connector_psi.protocol import messages
+from connector_psi.protocol.owner import claimed_types
+from connector_psi.storage import cases as store
+from connector_psi.storage import owned, peers, records
+from connector_psi.storage.cases import NEVER_MS, CaseRow
+from connector_psi.storage.store import Tx
+
+logger = structlog.get_logger("connector_psi.node")
+
+MAX_TEXT = 4000
+MAX_REFERENCE = 200
+MAX_CODES = 4096
+
+
+class ReceivedCases:
+    """Use cases of the owner's cases."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # Taking in and serving
+
+    def accept(self, peer: str, request: CaseRequest) -> None:
+        """Take a case in; the same work for every case, so that neither answer nor time tells anything.
+
+        Raises:
+            PurposeRefusedError: No such agreement with this peer.
+            ProtocolError: The signature does not verify, or a field has a wrong length.
+            ConflictError: Another case came under this id.
+        """
+        node = self._node
+        bound = node.bound(request.agreement, OWNER, peer)
+        _check_request(request)
+        try:
+            node.peer(peer).public_key.verify(request.signature, case_bytes(peer, request))
+        except InvalidSignature:
+            raise ProtocolError(f"{bound.code}: the signature of a case does not verify") from None
+        payload: dict[str, Any] = {
+            "ticket_id": request.ticket_id.hex(),
+            "redeem": request.redeem_codes.hex(),
+            "purpose": request.purpose,
+            "legal_basis": request.legal_basis,
+            "case_reference": request.case_reference,
+            "justification": request.justification,
+            "actors": request.actor_commitments.hex(),
+            "signature": request.signature.hex(),
+            "approvals": [],
+        }
+        request_mac = node.store.mac(request.signature)
+        with node.store.write() as tx:
+            known = store.get_head(tx, peer, request.request_id)
+            if known is not None:
+                if not hmac.compare_digest(known.request_mac, request_mac):
+                    raise ConflictError("a case id was used for another case")
+                return
+            now = node.now_ms()
+            due = now + node.config.disclosure.not_disclosed_after_s * 1000
+            row = CaseRow(
+                store.OWNER, peer, request.request_id, bound.code, request.epoch, OwnerCaseState.RECEIVED, now, due,
+                now,
+                None, None, payload,
+            )  # fmt: skip
+            store.put_case(node.store, tx, row, request_mac)
+            node.append(
+                tx,
+                Event.CASE_OPEN,
+                {
+                    "operation": "consultation",
+                    "peer": peer,
+                    "case_reference": request.case_reference,
+                    "justification": request.justification,
+                },
+                bound,
+                epoch=request.epoch,
+                request_id=request.request_id,
+                purpose=bound.agreement.purpose.value,
+                actor_commitment=request.actor_commitments[:32],
+            )
+
+    def outcome(self, peer: str, code: str, request_id: bytes) -> OutcomeAnswer | None:
+        """Return the outcome of a case once it is served, None before.
+
+        Raises:
+            PurposeRefusedError: No such agreement with this peer, or no such case of it.
+        """
+        node = self._node
+        node.bound(code, OWNER, peer)
+        # Whatever became of the case, the same is done up to here and to the first return: the clock is read before
+        # anything is known, and the row stays closed, for opening it takes longer once there is an outcome in it.
+        now = node.now_ms()
+        with node.store.read() as tx:
+            head = store.get_head(tx, peer, request_id)
+        if head is None or head.agreement != code:
+            raise PurposeRefusedError("no such case")
+        if not (head.state == OwnerCaseState.RELEASED) & (now >= head.due_ms):
+            return None
+        with node.store.read() as tx:
+            row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
+        assert row is not None
+        assert row.leaf_index is not None
+        if now < row.payload["served_ms"]:
+            return None
+        try:
+            proof = node.leaf_proof(row.leaf_index)
+        except UnavailableError:
+            # No checkpoint covers the entry yet. The peer sees PENDING, as for any case that is not served.
+            return None
+        p = row.payload
+        return OutcomeAnswer(
+            bytes.fromhex(p["envelope"]), bytes.fromhex(p["envelope_signature"]), bytes.fromhex(p["salt"]), proof
+        )
+
+    # Judging, deciding, releasing
+
+    def advance(self) -> int:
+        """Judge received cases and write the outcomes that are due. Returns how many cases were due.
+
+        A case that cannot be moved is left to the next slot, and no other case is kept waiting.
+
+        Raises:
+            UnavailableError: The log cannot be written now; what is due stays due.
+        """
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            due = store.due_cases(tx, store.OWNER, node.now_ms())
+        for peer, request_id in due:
+            try:
+                with node.store.write() as tx:
+                    # Read under the write lock: a person may have decided since.
+                    row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
+                    if row is None or row.next_ms > node.now_ms():
+                        continue
+                    if row.state == OwnerCaseState.RECEIVED:
+                        self._judge(tx, row)
+                    elif row.state != OwnerCaseState.RELEASED:
+                        self._release(tx, row)
+            except (AuditError, UnavailableError):
+                raise
+            except Exception as error:  # noqa: BLE001 - one case must not keep the others back
+                caseclock.park(node, store.OWNER, peer, request_id, error)
+        return len(due)
+
+    def decide(self, request_id: bytes, person: pki.PersonIdentity, reason: str, *, approve: bool) -> CaseRow:
+        """A person at the owner approves or refuses a case.
+
+        Raises:
+            ApprovalMissingError: There is no reason.
+            PurposeRefusedError: There is no such case at this owner.
+            ConflictError: It is decided already, this person has approved it already, or the last slot is over.
+        """
+        node = self._node
+        if not reason.strip() or len(reason) > MAX_TEXT:
+            raise ApprovalMissingError("a reason is needed, of at most 4000 characters")
+        with node.store.write() as tx:
+            # A peer chooses the ids of its cases, and could choose that of a case that we opened at it.
+            row = store.find_case(node.store, tx, request_id, side=store.OWNER)
+            if row is None:
+                raise PurposeRefusedError("no such case")
+            bound = node.bound(row.agreement, OWNER)
+            if row.state != OwnerCaseState.AWAITING_DECISION:
+                raise ConflictError(f"the case is {row.state}")
+            if node.clock.now() >= caseclock.last_slot(node, row):
+                raise ConflictError("the time to decide is over")
+            approvals = list(row.payload["approvals"])
+            if approve:
+                if person.id in {a["by"].rsplit(":", 1)[-1] for a in approvals}:
+                    raise ConflictError("this person has approved the case already")
+                approvals.append({"by": person.uri, "reason": reason})
+            payload = {**row.payload, "approvals": approvals}
+            state = OwnerCaseState.AWAITING_DECISION
+            if not approve:
+                payload["refusal"] = {"by": person.uri, "reason": reason}
+                state = OwnerCaseState.REFUSED
+            elif len(approvals) >= bound.agreement.confirm.owner_people:
+                state = OwnerCaseState.APPROVED
+            changed = replace(row, state=state, payload=payload)
+            if state is not OwnerCaseState.AWAITING_DECISION:
+                changed = replace(changed, next_ms=caseclock.decided_slot_ms(node, row))
+            store.update_case(node.store, tx, changed)
+        return changed
+
+    def _judge(self, tx: Tx, row: CaseRow) -> None:
+        """Re-apply the match rule to the codes and find out what the case waits for."""
+        node, settings = self._node, self._node.config.disclosure
+        accepted = from_millis(row.opened_ms)
+        decision, types, _ = self._decision(tx, row)
+        state = disclosure.state_after(decision)
+        if state is OwnerCaseState.APPROVED:
+            next_ms = caseclock.decided_slot_ms(node, row)
+        elif state is OwnerCaseState.AWAITING_DECISION:
+            next_ms = millis(caseclock.last_slot(node, row))
+        else:
+            next_ms = millis(
+                disclosure.random_slot_before(accepted, settings.not_disclosed_after_s, settings.slot_s, node.random)
+            )
+        payload = {**row.payload, "types": types, "judged": decision.reason.value}
+        store.update_case(node.store, tx, replace(row, state=state, next_ms=next_ms, payload=payload))
+
+    def _decision(self, tx: Tx, row: CaseRow) -> tuple[policy.Decision, list[str], Record | None]:
+        """Decide as of now: the record may have changed or gone since the case was opened."""
+        node, p = self._node, row.payload
+        bound = _bound_or_none(node, row)
+        if bound is None:
+            return policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED), [], None
+        record, types = claimed_record(node, tx, bound, row)
+        actors = bytes.fromhex(p["actors"])
+        decision = disclosure.decide_case(
+            bound.agreement,
+            policy.DisclosureRequest(
+                agreement=row.agreement,
+                purpose=p["purpose"],
+                legal_basis=p["legal_basis"],
+                case_reference=p["case_reference"],
+                justification=p["justification"],
+                querier_people=tuple(actors[i : i + 32].hex() for i in range(0, len(actors), 32)),
+            ),
+            record,
+            approved_by=[approval["by"] for approval in p["approvals"]],
+            now=node.clock.now(),
+            synthetic=node.synthetic,
+        )
+        return decision, types, record
+
+    def _release(self, tx: Tx, row: CaseRow) -> None:
+        """Write the one CASE_OUTCOME of a case, and prepare what is served."""
+        node, settings = self._node, self._node.config.disclosure
+        now = node.clock.now()
+        decision, _, record = self._decision(tx, row)
+        state = OwnerCaseState(row.state)
+        bound = _bound_or_none(node, row)
+        agreement = bound.agreement if bound is not None else self._stored_agreement(tx, row)
+        accepted = from_millis(row.opened_ms)
+        envelope = None
+        if state is OwnerCaseState.APPROVED and decision.allowed and record is not None:
+            try:
+                envelope = disclosure.disclosed(
+                    agreement, decision, record, case_id=row.request_id, epoch=row.epoch, served=now
+                )
+                padded = disclosure.encode_envelope(envelope)
+            except (FormatError, ValueError):
+                # Larger than any envelope: nothing may be cut off silently, so nothing is disclosed.
+                envelope = None
+        if envelope is None:
+            envelope = disclosure.not_disclosed(
+                agreement,
+                case_id=row.request_id,
+                epoch=row.epoch,
+                accepted=accepted,
+                t_s=settings.not_disclosed_after_s,
+            )
+            padded = disclosure.encode_envelope(envelope)
+        salt = node.random.bytes(disclosure.SALT_BYTES)
+        given = envelope.outcome is Outcome.DISCLOSED
+        entry = node.append(
+            tx,
+            Event.CASE_OUTCOME,
+            {
+                "operation": "disclosure" if given else "consultation",
+                "decision": envelope.outcome.value,
+                "reason": decision.reason.value,
+                "state": state.value,
+                "fields": sorted(name.value for name in envelope.fields),
+                "withheld": [name.value for name in decision.withheld],
+                "record": f"{record.source.value}/{record.source_ref}" if record else "",
+                "claimed_types": row.payload.get("types", []),
+                "recipient": row.peer,
+                "handling": list(envelope.handling),
+                "approvals": row.payload["approvals"],
+                "refusal": row.payload.get("refusal"),
+                "case_reference": row.payload["case_reference"],
+            },
+            bound or Bound(agreement, policy.policy_hash(agreement), OWNER, row.peer),
+            epoch=row.epoch,
+            request_id=row.request_id,
+            purpose=agreement.purpose.value,
+            source_commitment=disclosure.source_commitment(salt, padded),
+        )
+        served = now if given else disclosure.not_disclosed_at(accepted, settings.not_disclosed_after_s)
+        payload = {
+            **row.payload,
+            "outcome": envelope.outcome.value,
+            "envelope": padded.hex(),
+            "envelope_signature": disclosure.sign_envelope(node.signing_key, padded).hex(),
+            "salt": salt.hex(),
+            "served_ms": millis(served),
+            "released": sorted(name.value for name in envelope.fields),
+            "withheld": [name.value for name in decision.withheld],
+            "reason": decision.reason.value,
+        }
+        store.update_case(
+            node.store,
+            tx,
+            replace(
+                row,
+                state=OwnerCaseState.RELEASED,
+                due_ms=payload["served_ms"],
+                next_ms=NEVER_MS,
+                leaf_index=entry.index,
+                payload=payload,
+            ),
+        )
+
+    def _stored_agreement(self, tx: Tx, row: CaseRow) -> policy.Agreement:
+        """The agreement of a case whose peer was revoked, or that left the policy, since."""
+        stored = peers.get_agreement(tx, row.agreement)
+        if stored is not None:
+            return policy.Agreement.model_validate_json(stored.definition)
+        for template in self._node.pack.templates:
+            if row.agreement.startswith(f"{template.code}:"):
+                querier, _, owner = row.agreement.partition(":")[2].partition("-")
+                return policy.instantiate(template, querier, owner, synthetic=self._node.synthetic)
+        raise PurposeRefusedError(f"{row.agreement}: not in the policy any more")
+
+
+def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:
+    try:
+        return node.bound(row.agreement, OWNER, row.peer)
+    except PurposeRefusedError:
+        return None
+
+
+def claimed_record(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> tuple[Record | None, list[str]]:
+    """Return the record behind a ticket, if the redeem codes prove a match with it as it stands now."""
+    p = row.payload
+    epoch = owned.get_epoch(tx, row.agreement, row.epoch)
+    if epoch is None:
+        return None, []
+    try:
+        k_ticket, k_redeem = case_keys(node, epoch)
+    except KeyUnavailableError:
+        return None, []
+    ticket_id = bytes.fromhex(p["ticket_id"])
+    number = open_ticket_id(k_ticket, ticket_id)
+    found = records.by_id(node.store, tx, number) if number is not None and number < 1 << 63 else None
+    if found is None or not found[1] or found[0].category not in bound.agreement.categories:
+        return None, []
+    record = found[0]
+    try:
+        types = claimed_types(k_redeem, ticket_id, bytes.fromhex(p["redeem"]), record_tokens(bound.agreement, record))
+    except ProtocolError:
+        return None, []
+    if policy.judge(bound.agreement, types) is not policy.Verdict.MATCH:
+        return None, []
+    return record, sorted({t.value for t in types})
+
+
+def _check_request(request: CaseRequest) -> None:
+    sound = (
+        len(request.ticket_id) == 16
+        and len(request.request_id) == messages.REQUEST_ID_BYTES
+        and 0 < len(request.redeem_codes) <= 8 * MAX_CODES
+        and len(request.redeem_codes) % 8 == 0
+        and 0 < len(request.actor_commitments) <= 32 * 16
+        and len(request.actor_commitments) % 32 == 0
+        and len(request.purpose) <= MAX_REFERENCE
+        and len(request.legal_basis) <= MAX_REFERENCE
+        and len(request.case_reference) <= MAX_REFERENCE
+        and len(request.justification) <= MAX_TEXT
+        and request.epoch < 1 << 53
+    )
+    if not sound:
+        raise ProtocolError("a case has a field of wrong length")
