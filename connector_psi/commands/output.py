@@ -98,6 +98,18 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     out.print(shown)
 
 
+def listing(title: str, facts: Iterable[tuple[str, object]]) -> None:
+    """Print what there is to know about one thing, a label beside each text; nothing in it is markup."""
+    shown = Table.grid(padding=(0, 2))
+    shown.add_column(width=18, style="dim", overflow="fold")
+    shown.add_column(overflow="fold")
+    for label, text in facts:
+        shown.add_row(Text(plain(label)), Text(plain(text)))
+    out.print()
+    out.print(Text(plain(title), style="bold"))
+    out.print(shown)
+
+
 def progress(quiet: bool) -> Progress:
     """Return a bar on standard error for work that is counted in pieces; silent where nobody watches."""
     return _progress(quiet, TextColumn("{task.completed:.0f}"), TimeElapsedColumn())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from connector_psi import errors, policy
-from connector_psi.commands.output import EXIT_CODES, AsJson, emit, out, table
+from connector_psi.commands.output import EXIT_CODES, AsJson, emit, listing, out, table
 from connector_psi.pack.checks import check_pack
-from connector_psi.pack.matrix import matrix
+from connector_psi.pack.matrix import encode_csv, matrix, sheets
+from connector_psi.pack.page import encode_page
 from connector_psi.pack.reading import load_policy, parse_policy
 
 policy_app = typer.Typer(help="Who may ask whom, for what, and what may be disclosed.", no_args_is_help=True)
@@ -65,36 +67,42 @@ def policy_check(files: PolicyFiles, as_json: AsJson = False) -> None:
 
 
 @policy_app.command("matrix")
-def policy_matrix(files: PolicyFiles, as_json: AsJson = False) -> None:
-    """Show who can learn which field about what, as a table."""
-    rows = matrix([load_policy(path) for path in files])
-    values = [
-        {
-            "agreement": r.agreement,
-            "purpose": r.purpose,
-            "querier": r.querier,
-            "owner": r.owner,
-            "learns_first": r.learns_first,
-            "category": r.category,
-            "field": r.field,
-            "condition": r.condition,
-            "status": r.status,
-        }
-        for r in rows
-    ]
+def policy_matrix(
+    files: PolicyFiles,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="OUT", help="Write it as one HTML file that stands alone.", show_default=False),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", metavar="OUT", help="Write it as CSV, one line for each field.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show who can learn which field about what, why, after whose approval, and for how long."""
+    packs = [load_policy(path) for path in files]
+    rows = matrix(packs)
+    if html is not None:
+        _write(html, encode_page(packs))
+    if csv is not None:
+        _write(csv, encode_csv(rows))
 
     def text() -> None:
-        grouped: dict[tuple[str, ...], dict[str, list[str]]] = {}
-        for r in rows:
-            key = (r.agreement, r.status, r.querier, r.owner, r.category)
-            grouped.setdefault(key, {}).setdefault(r.condition, []).append(r.field)
+        found = sheets(packs)
         table(
-            "Who can learn which field about what; the querier learns first",
-            ["agreement", "status", "querier", "owner", "about", "fields"],
-            [
-                (*key, "; ".join(f"{condition}: {', '.join(names)}" for condition, names in fields.items()))
-                for key, fields in grouped.items()
-            ],
+            "Who can learn from whom; the querier learns first",
+            ["agreement", "status", "who learns", "from", "for"],
+            [(s.code, s.status, s.learner, s.source, s.purpose) for s in found],
         )
+        for sheet in found:
+            learnt = [("May learn", f"{names}: {condition}") for condition, names in sheet.fields]
+            listing(f"{sheet.code}  {sheet.purpose}", (*sheet.facts, *learnt))
 
-    emit(values, as_json, text)
+    emit([asdict(row) for row in rows], as_json, text)
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding="utf-8", newline="")
+    except OSError as error:
+        raise errors.ConfigError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,162 @@
+"""The vocabulary of policies in words, for lawyers, data protection officers and whoever approves a case.
+
+Decides: how a purpose, legal basis, role, field, condition and status read to people. Leaves to others: what they mean
+(``domain.purposes``, ``policy``). Data and plain functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+from connector_psi.domain.purposes import (
+    CATEGORIES,
+    RETENTION_YEARS,
+    Condition,
+    Handling,
+    LegalBasis,
+    MatchRule,
+    OwnRole,
+    ProfileRole,
+    Purpose,
+    RetentionClass,
+    Status,
+)
+from connector_psi.domain.records import Field
+
+PURPOSE_WORDS: Final[Mapping[Purpose, str]] = MappingProxyType(
+    {
+        Purpose.OBJECT_SEIZURE: "seizing objects that are sought, or using them as evidence",
+        Purpose.DISCREET_CHECK: "discreet, inquiry or specific checks",
+        Purpose.ARREST: "arrest for surrender or extradition",
+        Purpose.MISSING_PERSONS: "finding missing or vulnerable persons",
+        Purpose.JUDICIAL_PROCEDURE: "finding persons sought for a judicial procedure",
+        Purpose.REFUSAL_OF_ENTRY: "refusal of entry",
+        Purpose.EUROPOL_SIS: "Europol's access to SIS",
+        Purpose.CROSS_CHECKING: "cross-checking against Europol's data",
+        Purpose.CUSTOMS_RISK: "risk management between customs authorities",
+        Purpose.CUSTOMS_COOPERATION: "cooperation of customs with other authorities",
+        Purpose.CRIMINAL_INVESTIGATION: "one criminal investigation",
+        Purpose.CUSTOMS_FRAUD: "prevention of customs fraud",
+        Purpose.MARITIME_AWARENESS: "exchange of information at sea",
+        Purpose.DATA_SUBJECT_RIGHTS: "rights of data subjects",
+        Purpose.OVERSIGHT: "oversight",
+        Purpose.TESTING: "tests on synthetic data",
+    }
+)
+ROLE_WORDS: Final[Mapping[ProfileRole | OwnRole, str]] = MappingProxyType(
+    {
+        ProfileRole.CUSTOMS: "customs",
+        ProfileRole.NSIS: "the national SIS office",
+        ProfileRole.EUROPOL: "Europol",
+        ProfileRole.NATIONAL_UNIT: "the Europol national unit",
+        ProfileRole.POLICE: "the police",
+        ProfileRole.BORDER_GUARD: "the border guard",
+        ProfileRole.COAST_GUARD: "the coast guard",
+        ProfileRole.ANTI_FRAUD: "the anti-fraud office",
+        OwnRole.DPO: "data protection officer",
+        OwnRole.AUDITOR: "auditor",
+        OwnRole.SUPERVISOR: "supervisor",
+        OwnRole.ADMIN: "administrator",
+    }
+)
+CONDITION_WORDS: Final[Mapping[Condition, str]] = MappingProxyType(
+    {
+        Condition.ALWAYS: "always; a record without it is not disclosed at all",
+        Condition.IF_PRESENT: "if the record has it",
+        Condition.PROVIDER_CONSENT: "only as the provider of the data decides",
+        Condition.NATIONAL_BASIS: "only where the policy names a national law",
+    }
+)
+MATCH_RULE_WORDS: Final[Mapping[MatchRule, str]] = MappingProxyType(
+    {
+        MatchRule.SUFFICIENT_OR_TWO: "one identifier that suffices alone, or two others of one record",
+        MatchRule.SUFFICIENT_ALONE: "one identifier that suffices alone",
+    }
+)
+HANDLING_WORDS: Final[Mapping[Handling, str]] = MappingProxyType(
+    {
+        Handling.SIS_PURPOSE_BOUND: "bound to the purpose of the alert",
+        Handling.EUROPOL_CODES: "under Europol's handling and evaluation codes",
+        Handling.CUSTOMS_CONFIDENTIAL: "confidential among customs",
+        Handling.LAW_ENFORCEMENT_RESTRICTED: "restricted to law enforcement",
+        Handling.ANTI_FRAUD_RESTRICTED: "restricted to fighting fraud",
+        Handling.MARITIME_SHARED: "shared among maritime authorities",
+    }
+)
+_ACTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "2018/1861": "Regulation (EU) 2018/1861 (SIS, border checks)",
+        "2018/1862": "Regulation (EU) 2018/1862 (SIS, police and judicial cooperation)",
+        "2016/794": "Regulation (EU) 2016/794 (Europol)",
+        "2016/680": "Directive (EU) 2016/680 (law enforcement)",
+        "2016/679": "Regulation (EU) 2016/679 (general data protection)",
+        "515/97": "Regulation (EC) No 515/97 (mutual assistance of customs)",
+        "2019/1896": "Regulation (EU) 2019/1896 (European Border and Coast Guard)",
+        "UCC": "Regulation (EU) No 952/2013 (Union Customs Code)",
+        "2015/2447": "Implementing Regulation (EU) 2015/2447 (Union Customs Code)",
+        "2025/512": "Implementing Regulation (EU) 2025/512 (customs systems)",
+    }
+)
+_CASE_BY_CASE: Final = 'access to ICS2 that is "duly justified case-by-case", for national law to carry'
+_ABBREVIATIONS: Final = frozenset({"mrn", "eta", "hs6"})
+
+
+def basis_words(bases: Iterable[LegalBasis]) -> str:
+    """Return legal bases as they are cited, each act once: ``Regulation (EU) 2018/1862 (SIS), Articles 38, 39``."""
+    articles: dict[str, list[str]] = {}
+    rest = []
+    for basis in bases:
+        act, _, article = basis.value.partition(":")
+        if basis is LegalBasis.CASE_BY_CASE:
+            rest.append(_CASE_BY_CASE)
+        else:
+            articles.setdefault(act, []).append(article)
+    return "; ".join([*(f"{_ACTS[act]}, {_articles(found)}" for act, found in articles.items()), *rest])
+
+
+def _articles(articles: list[str]) -> str:
+    numbered = [article for article in articles if article[0].isdigit()]
+    annexes = [f"Annex {article.removeprefix('annex-')}" for article in articles if not article[0].isdigit()]
+    cited = [f"Article{'s' if len(numbered) > 1 else ''} {', '.join(numbered)}"] if numbered else []
+    return ", ".join([*cited, *annexes])
+
+
+def roles_words(roles: Iterable[ProfileRole | OwnRole]) -> str:
+    """Return roles in words, joined by "or"."""
+    return " or ".join(ROLE_WORDS[role] for role in roles)
+
+
+def field_words(name: Field) -> str:
+    """Return a field in words."""
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in name.value.split("_"))
+
+
+def category_words(category: str) -> str:
+    """Return a category with what it is, e.g. ``sis.38.e (boats, sought for seizure or as evidence)``."""
+    return f"{category} ({CATEGORIES[category]})"
+
+
+def status_words(status: Status, complete: bool) -> str:
+    """Return what a status means for an agreement.
+
+    Args:
+        status: Of the agreement.
+        complete: Whether every reference that a pilot needs is named.
+    """
+    if status is Status.BLOCKED:
+        return "blocked: never runs, with whatever data"
+    if status is Status.PILOT and not complete:
+        return "pilot: synthetic data only, until legal reference, impact assessment and arrangement are named"
+    return "pilot: the references that real data needs are named" if status is Status.PILOT else "enabled"
+
+
+def retention_words(kind: RetentionClass) -> str:
+    """Return how long a retention class keeps something, e.g. ``3 years (SIS_3Y)``."""
+    return f"{counted(RETENTION_YEARS[kind], 'year')} ({kind.value})"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, e.g. ``1 person`` or ``2 people``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
