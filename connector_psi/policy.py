@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, Final, NotRequired, Self, TypedDict, TypeVar, Unpack
 
 import rfc8785
 from pydantic import (
@@ -384,6 +384,30 @@ class Decision:
     """Fields that the record has and that are not disclosed."""
 
 
+class FieldReason(StrEnum):
+    """Why a field of a case is disclosed or not, where every rule allows the case."""
+
+    DISCLOSED = "disclosed"
+    NOT_NAMED = "not_named"
+    """The agreement does not name it, so it never leaves."""
+    ABSENT = "absent"
+    """Named, and the record does not have it."""
+    PROVIDER_WITHHOLDS = "provider_withholds"
+    NATIONAL_BASIS_MISSING = "national_basis_missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A decision, and how it came about."""
+
+    decision: Decision
+    passed: tuple[Reason, ...]
+    """The rules that allowed the case, in order, each by the reason that it would refuse with. The next one, if any,
+    is the decision's."""
+    fields: Mapping[Field, FieldReason]
+    """Every field that the agreement names or the record has. Where a rule refuses, nothing of it leaves."""
+
+
 @dataclass(frozen=True, slots=True)
 class DisclosureRequest:
     """What the querier says when it opens a case."""
@@ -397,18 +421,17 @@ class DisclosureRequest:
     """Who confirmed the match: person URNs or the querier's pseudonyms of people."""
 
 
-def _gate(agreement: Agreement, now: datetime, *, synthetic: bool) -> Reason | None:
-    if agreement.status is Status.BLOCKED:
-        return Reason.BLOCKED
-    if agreement.synthetic is not synthetic:
-        return Reason.SYNTHETIC_MISMATCH
-    if agreement.status is Status.PILOT and not (synthetic or agreement.requires.complete):
-        return Reason.REQUIREMENTS_MISSING
-    if agreement.witnesses == 0 and not synthetic:
-        return Reason.WITNESS_MISSING
-    if not agreement.valid_from <= now.astimezone(UTC).date() <= agreement.valid_until:
-        return Reason.NOT_IN_FORCE
-    return None
+_Rule = tuple[Reason, bool]
+"""Why a rule refuses, and whether it allows."""
+
+
+def _gates(agreement: Agreement, now: datetime, *, synthetic: bool) -> Iterator[_Rule]:
+    today = now.astimezone(UTC).date()
+    yield Reason.BLOCKED, agreement.status is not Status.BLOCKED
+    yield Reason.SYNTHETIC_MISMATCH, agreement.synthetic is synthetic
+    yield Reason.REQUIREMENTS_MISSING, agreement.status is not Status.PILOT or synthetic or agreement.requires.complete
+    yield Reason.WITNESS_MISSING, agreement.witnesses > 0 or synthetic
+    yield Reason.NOT_IN_FORCE, agreement.valid_from <= today <= agreement.valid_until
 
 
 def check_runnable(agreement: Agreement, now: datetime, *, synthetic: bool) -> None:
@@ -423,8 +446,9 @@ def check_runnable(agreement: Agreement, now: datetime, *, synthetic: bool) -> N
         PurposeRefusedError: The agreement is blocked, not in force, between a synthetic and a real node, or a pilot
             on real data without all its references.
     """
-    if reason := _gate(agreement, now, synthetic=synthetic):
-        raise PurposeRefusedError(f"{agreement.code}: {reason}")
+    for reason, allows in _gates(agreement, now, synthetic=synthetic):
+        if not allows:
+            raise PurposeRefusedError(f"{agreement.code}: {reason}")
 
 
 # Only officers and supervisors decide: a system is no person, data protection officers and auditors check the others.
@@ -455,92 +479,110 @@ def handling_codes_of(values: Collection[str]) -> tuple[HandlingCode, ...]:
     return tuple(HandlingCode(value) for value in sorted(set(values)))
 
 
-def decide(
-    agreement: Agreement,
-    *,
-    purpose: str,
-    legal_basis: str,
-    category: str,
-    available_fields: Collection[Field],
-    confirmed_by: Sequence[str],
-    approved_by: Sequence[str],
-    case_reference: str,
-    justification: str,
-    now: datetime,
-    synthetic: bool,
-    hidden: bool,
-    handling_codes: Collection[str] = (),
-    provider_consent: Collection[Field] = (),
-) -> Decision:
+class Case(TypedDict):
+    """What ``decide`` needs to know of a case, beside its agreement."""
+
+    purpose: str
+    """As the querier states it."""
+    legal_basis: str
+    """As the querier states it."""
+    category: str
+    """Of the owner's record."""
+    available_fields: Collection[Field]
+    """That the record has."""
+    confirmed_by: Sequence[str]
+    """People at the querier; see ``DisclosureRequest.querier_people``."""
+    approved_by: Sequence[str]
+    """People at the owner."""
+    case_reference: str
+    """Not blank."""
+    justification: str
+    """Not blank."""
+    now: datetime
+    """Aware."""
+    synthetic: bool
+    """Whether this node holds synthetic data only."""
+    hidden: bool
+    """The record must never leave, or left the source."""
+    handling_codes: NotRequired[Collection[str]]
+    """Of the record, as its provider set them."""
+    provider_consent: NotRequired[Collection[Field]]
+    """Fields that the provider released for this case beyond its handling codes."""
+
+
+def decide(agreement: Agreement, **case: Unpack[Case]) -> Decision:
     """Decide one case. Denied unless every rule allows it; approvals are looked at last.
 
     So ``Reason.APPROVAL_MISSING`` means that people at the owner are all that is missing; any other refusal is final.
 
     Args:
         agreement: Between the two authorities of the case.
-        purpose: As the querier states it.
-        legal_basis: As the querier states it.
-        category: Of the owner's record.
-        available_fields: That the record has.
-        confirmed_by: People at the querier; see ``DisclosureRequest.querier_people``.
-        approved_by: People at the owner.
-        case_reference: Not blank.
-        justification: Not blank.
-        now: Aware.
-        synthetic: Whether this node holds synthetic data only.
-        hidden: The record must never leave, or left the source.
-        handling_codes: Of the record, as its provider set them.
-        provider_consent: Fields that the provider released for this case beyond its handling codes.
+        case: See ``Case``.
     """
-    available = frozenset(available_fields)
+    return explain(agreement, **case).decision
 
-    def refused(reason: Reason) -> Decision:
-        return Decision(allowed=False, reason=reason, withheld=tuple(sorted(available)))
 
-    if gate := _gate(agreement, now, synthetic=synthetic):
-        return refused(gate)
-    if purpose != agreement.purpose:
-        return refused(Reason.PURPOSE_NOT_AGREED)
-    if legal_basis not in agreement.legal_basis:
-        return refused(Reason.LEGAL_BASIS_NOT_AGREED)
-    if hidden:
-        return refused(Reason.RECORD_UNAVAILABLE)
-    if category not in agreement.categories:
-        return refused(Reason.CATEGORY_NOT_COVERED)
-    if not case_reference.strip():
-        return refused(Reason.CASE_REFERENCE_MISSING)
-    if not justification.strip():
-        return refused(Reason.JUSTIFICATION_MISSING)
-    if category in PERSON_CATEGORIES and Field.SUBJECT_CLASS not in available:
-        return refused(Reason.SUBJECT_CLASS_UNKNOWN)
+def explain(agreement: Agreement, **case: Unpack[Case]) -> Explanation:
+    """Decide one case as ``decide`` does, and tell how.
 
-    provider_allows = set(handling_codes_of(handling_codes)) <= {HandlingCode.H0, HandlingCode.H1}
-    disclosed = []
-    for name, condition in agreement.disclose.items():
-        if name not in available:
-            if condition is Condition.ALWAYS:
-                return refused(Reason.REQUIRED_FIELD_ABSENT)
-            continue
-        if condition is Condition.PROVIDER_CONSENT and not (provider_allows or name in provider_consent):
-            continue
-        if condition is Condition.NATIONAL_BASIS and not agreement.requires.national_ref:
-            continue
-        disclosed.append(name)
-    if not disclosed:
-        return refused(Reason.NOTHING_TO_DISCLOSE)
-
-    confirmed = _people(confirmed_by, agreement.querier)
-    if len(confirmed) < agreement.confirm.querier_people:
-        return refused(Reason.CONFIRMATION_MISSING)
-    # Whoever confirmed cannot also approve, even where a pseudonym hides the authority.
-    if len(_people(approved_by, agreement.owner) - confirmed) < agreement.confirm.owner_people:
-        return refused(Reason.APPROVAL_MISSING)
-    return Decision(
+    Args:
+        agreement: Between the two authorities of the case.
+        case: See ``Case``.
+    """
+    available = frozenset(case["available_fields"])
+    reasons = {
+        name: _field_reason(agreement, name, available, case) for name in sorted(available | agreement.disclose.keys())
+    }
+    passed: list[Reason] = []
+    for reason, allows in _rules(agreement, reasons, case):
+        if not allows:
+            refusal = Decision(allowed=False, reason=reason, withheld=tuple(sorted(available)))
+            return Explanation(refusal, tuple(passed), reasons)
+        passed.append(reason)
+    disclosed = tuple(name for name, reason in reasons.items() if reason is FieldReason.DISCLOSED)
+    decision = Decision(
         allowed=True,
         reason=Reason.ALLOWED,
-        disclosed=tuple(sorted(disclosed)),
+        disclosed=disclosed,
         withheld=tuple(sorted(available.difference(disclosed))),
     )
+    return Explanation(decision, tuple(passed), reasons)
+
+
+def _field_reason(agreement: Agreement, name: Field, available: Collection[Field], case: Case) -> FieldReason:
+    condition = agreement.disclose.get(name)
+    if condition is None:
+        return FieldReason.NOT_NAMED
+    if name not in available:
+        return FieldReason.ABSENT
+    if condition is Condition.PROVIDER_CONSENT and name not in case.get("provider_consent", ()):
+        codes = handling_codes_of(case.get("handling_codes", ()))
+        if not set(codes) <= {HandlingCode.H0, HandlingCode.H1}:
+            return FieldReason.PROVIDER_WITHHOLDS
+    if condition is Condition.NATIONAL_BASIS and not agreement.requires.national_ref:
+        return FieldReason.NATIONAL_BASIS_MISSING
+    return FieldReason.DISCLOSED
+
+
+def _rules(agreement: Agreement, fields: Mapping[Field, FieldReason], case: Case) -> Iterator[_Rule]:
+    """The rules of a case in their order; the first that does not allow it decides."""
+    yield from _gates(agreement, case["now"], synthetic=case["synthetic"])
+    yield Reason.PURPOSE_NOT_AGREED, case["purpose"] == agreement.purpose
+    yield Reason.LEGAL_BASIS_NOT_AGREED, case["legal_basis"] in agreement.legal_basis
+    yield Reason.RECORD_UNAVAILABLE, not case["hidden"]
+    yield Reason.CATEGORY_NOT_COVERED, case["category"] in agreement.categories
+    yield Reason.CASE_REFERENCE_MISSING, bool(case["case_reference"].strip())
+    yield Reason.JUSTIFICATION_MISSING, bool(case["justification"].strip())
+    known = case["category"] not in PERSON_CATEGORIES or Field.SUBJECT_CLASS in case["available_fields"]
+    yield Reason.SUBJECT_CLASS_UNKNOWN, known
+    absent = {name for name, reason in fields.items() if reason is FieldReason.ABSENT}
+    yield Reason.REQUIRED_FIELD_ABSENT, all(agreement.disclose[name] is not Condition.ALWAYS for name in absent)
+    yield Reason.NOTHING_TO_DISCLOSE, FieldReason.DISCLOSED in fields.values()
+    confirmed = _people(case["confirmed_by"], agreement.querier)
+    yield Reason.CONFIRMATION_MISSING, len(confirmed) >= agreement.confirm.querier_people
+    # Whoever confirmed cannot also approve, even where a pseudonym hides the authority.
+    approved = _people(case["approved_by"], agreement.owner) - confirmed
+    yield Reason.APPROVAL_MISSING, len(approved) >= agreement.confirm.owner_people
 
 
 def pack_hash(pack: PolicyPack) -> bytes:

@@ -1,16 +1,22 @@
-"""Commands of policy: policy check, matrix."""
+"""Commands of policy: policy check, matrix, diff, explain, simulate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from connector_psi import errors, policy
-from connector_psi.commands.output import EXIT_CODES, AsJson, emit, listing, out, table
+from connector_psi.commands.output import EXIT_CODES, AsJson, emit, listing, out, say, table
+from connector_psi.domain.clock import SystemClock
+from connector_psi.domain.records import Field
+from connector_psi.pack import words
 from connector_psi.pack.checks import check_pack
+from connector_psi.pack.diff import diff
 from connector_psi.pack.matrix import encode_csv, matrix, sheets
 from connector_psi.pack.page import encode_page
 from connector_psi.pack.reading import load_policy, parse_policy
@@ -106,3 +112,160 @@ def _write(path: Path, content: str) -> None:
         path.write_text(content, encoding="utf-8", newline="")
     except OSError as error:
         raise errors.ConfigError(f"{path}: {error.strerror}") from None
+
+
+@policy_app.command("diff")
+def policy_diff(
+    old: Annotated[Path, typer.Argument(metavar="A", help="The policy.yaml before.", show_default=False)],
+    new: Annotated[Path, typer.Argument(metavar="B", help="The policy.yaml after.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a change of policy would newly allow, no longer allow, or change otherwise.
+
+    What widens is marked: after it more may be learnt, by more, about more, for longer, or with less in between.
+    """
+    changes = diff(load_policy(old), load_policy(new))
+
+    def text() -> None:
+        if changes:
+            table(
+                "What changes; + widens",
+                ["", "agreement", "what", "in words"],
+                [("+" if c.widens else "", c.agreement, c.kind.replace("_", " "), c.text) for c in changes],
+            )
+        widening = sum(change.widens for change in changes)
+        say(words.counted(len(changes), "difference"), f", of which {widening} widen" + "s" * (widening == 1), ".")
+
+    emit([asdict(change) for change in changes], as_json, text)
+
+
+@policy_app.command("explain")
+def policy_explain(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy.yaml.", show_default=False)],
+    agreement: Annotated[
+        str, typer.Option("--agreement", metavar="CODE", help="A code of the policy.", show_default=False)
+    ],
+    purpose: Annotated[
+        str | None, typer.Option("--purpose", metavar="P", help="As the querier states it; by default, as agreed.")
+    ] = None,
+    basis: Annotated[
+        str | None, typer.Option("--basis", metavar="B", help="As the querier states it; by default, the first agreed.")
+    ] = None,
+    category: Annotated[
+        str | None, typer.Option("--category", metavar="C", help="Of the owner's record; by default, the first agreed.")
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", metavar="F", help="A field of the record, again for each; by default, all agreed."),
+    ] = None,
+    confirmed: Annotated[
+        int | None, typer.Option(min=0, max=99, help="People who confirmed the match; by default, as many as needed.")
+    ] = None,
+    approved: Annotated[
+        int | None, typer.Option(min=0, max=99, help="People who approved the case; by default, as many as needed.")
+    ] = None,
+    real: Annotated[bool, typer.Option("--real/--synthetic", help="Whether both nodes hold real data.")] = False,
+    on: Annotated[
+        datetime | None, typer.Option("--date", formats=["%Y-%m-%d"], help="The day; by default, today.")
+    ] = None,
+    handling_codes: Annotated[
+        list[str] | None, typer.Option("--handling-code", metavar="H", help="Of the record, again for each.")
+    ] = None,
+    consent: Annotated[
+        list[str] | None,
+        typer.Option("--consent", metavar="F", help="A field that its provider released, again for each."),
+    ] = None,
+    hidden: Annotated[bool, typer.Option("--hidden", help="The record must never leave, or is gone.")] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference/--no-reference", help="Whether the case has a reference.")
+    ] = True,
+    justification: Annotated[
+        bool, typer.Option("--justification/--no-justification", help="Whether the case has a justification.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Explain what would be decided about a case, rule by rule and field by field.
+
+    Without options the case is one that has all that it needs; each option changes one thing.
+    """
+    terms = _instance(load_policy(file), agreement, synthetic=not real)
+    needed = terms.confirm
+    explanation = policy.explain(
+        terms,
+        purpose=terms.purpose.value if purpose is None else purpose,
+        legal_basis=terms.legal_basis[0].value if basis is None else basis,
+        category=terms.categories[0] if category is None else category,
+        available_fields=_fields(fields) if fields else tuple(terms.disclose),
+        confirmed_by=[f"querier {n}" for n in range(needed.querier_people if confirmed is None else confirmed)],
+        approved_by=[f"owner {n}" for n in range(needed.owner_people if approved is None else approved)],
+        case_reference="given" if reference else "",
+        justification="given" if justification else "",
+        now=(on or SystemClock().now()).replace(hour=12, tzinfo=UTC),
+        synthetic=not real,
+        hidden=hidden,
+        handling_codes=handling_codes or (),
+        provider_consent=_fields(consent or ()),
+    )
+    decision = explanation.decision
+    rules = [
+        (rule, "holds" if rule in explanation.passed else "REFUSES" if rule is decision.reason else "not reached")
+        for rule in words.RULE_WORDS
+    ]
+    value = {
+        "agreement": terms.template,
+        "allowed": decision.allowed,
+        "reason": decision.reason.value,
+        "rules": [
+            {"rule": rule.value, "result": result.lower(), "text": words.RULE_WORDS[rule]} for rule, result in rules
+        ],
+        "fields": [
+            {
+                "field": name.value,
+                "disclosed": name in decision.disclosed,
+                "reason": reason.value,
+                "text": words.FIELD_REASON_WORDS[reason],
+            }
+            for name, reason in explanation.fields.items()
+        ],
+    }
+
+    def text() -> None:
+        verdict = "disclosed" if decision.allowed else f"not disclosed: {decision.reason}"
+        table(
+            f"{terms.template}: {verdict}",
+            ["refuses as", "", "asks that"],
+            [(rule.value, result, words.RULE_WORDS[rule]) for rule, result in rules],
+        )
+        table(
+            "Fields" if decision.allowed else "Fields: none leaves; their own conditions would say",
+            ["field", "leaves", "why"],
+            [
+                (
+                    words.field_words(name),
+                    "yes" if name in decision.disclosed else "no",
+                    words.FIELD_REASON_WORDS[reason],
+                )
+                for name, reason in explanation.fields.items()
+            ],
+        )
+
+    emit(value, as_json, text)
+
+
+def _instance(pack: policy.PolicyPack, code: str, *, synthetic: bool) -> policy.Agreement:
+    """The agreement of a code, between two authorities that need not exist."""
+    name, _, sides = code.partition(":")
+    querier, _, owner = sides.partition("-")
+    for template in pack.templates:
+        if template.code == name:
+            return policy.instantiate(template, querier or "querier", owner or "owner", synthetic=synthetic)
+    if any(own.code == name for own in pack.own):
+        raise errors.ConfigError(f"{pack.source}: {name}: concerns the own node alone; nothing is disclosed under it")
+    raise errors.ConfigError(f"{pack.source}: no agreement of this code; `policy matrix` lists them")
+
+
+def _fields(names: Iterable[str]) -> tuple[Field, ...]:
+    try:
+        return tuple(map(Field, names))
+    except ValueError:
+        raise errors.ConfigError(f"--field, --consent: one of {', '.join(Field)}") from None

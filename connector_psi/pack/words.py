@@ -24,6 +24,7 @@ from connector_psi.domain.purposes import (
     Status,
 )
 from connector_psi.domain.records import Field
+from connector_psi.policy import FieldReason, Reason
 
 PURPOSE_WORDS: Final[Mapping[Purpose, str]] = MappingProxyType(
     {
@@ -83,6 +84,36 @@ HANDLING_WORDS: Final[Mapping[Handling, str]] = MappingProxyType(
         Handling.LAW_ENFORCEMENT_RESTRICTED: "restricted to law enforcement",
         Handling.ANTI_FRAUD_RESTRICTED: "restricted to fighting fraud",
         Handling.MARITIME_SHARED: "shared among maritime authorities",
+    }
+)
+RULE_WORDS: Final[Mapping[Reason, str]] = MappingProxyType(
+    {
+        Reason.BLOCKED: "the agreement is not blocked",
+        Reason.SYNTHETIC_MISMATCH: "agreement and node are both for synthetic data, or both for real data",
+        Reason.REQUIREMENTS_MISSING: "no pilot on real data without legal reference, impact assessment and arrangement",
+        Reason.WITNESS_MISSING: "no real data without a witness of the log",
+        Reason.NOT_IN_FORCE: "the agreement is in force on that day",
+        Reason.PURPOSE_NOT_AGREED: "the purpose stated is that of the agreement",
+        Reason.LEGAL_BASIS_NOT_AGREED: "the legal basis stated is one of the agreement",
+        Reason.RECORD_UNAVAILABLE: "the record is there, matches, and may leave at all",
+        Reason.CATEGORY_NOT_COVERED: "the record is of a category of the agreement",
+        Reason.CASE_REFERENCE_MISSING: "the case has a reference",
+        Reason.JUSTIFICATION_MISSING: "the case has a justification",
+        Reason.SUBJECT_CLASS_UNKNOWN: "of a person, the class of data subject is known",
+        Reason.REQUIRED_FIELD_ABSENT: "the record has every field that is always disclosed",
+        Reason.NOTHING_TO_DISCLOSE: "there is a field to disclose",
+        Reason.CONFIRMATION_MISSING: "enough different people of the querier confirmed the match",
+        Reason.APPROVAL_MISSING: "enough different people of the owner, none of whom confirmed it, approved the case",
+    }
+)
+"""What each rule asks for, by the reason that it refuses with."""
+FIELD_REASON_WORDS: Final[Mapping[FieldReason, str]] = MappingProxyType(
+    {
+        FieldReason.DISCLOSED: "named by the agreement, and its condition holds",
+        FieldReason.NOT_NAMED: "not named by the agreement, so it never leaves",
+        FieldReason.ABSENT: "named by the agreement; the record does not have it",
+        FieldReason.PROVIDER_WITHHOLDS: "the provider's handling codes do not leave it open, and it gave no consent",
+        FieldReason.NATIONAL_BASIS_MISSING: "the policy names no national law that allows it",
     }
 )
 _ACTS: Final[Mapping[str, str]] = MappingProxyType(
