@@ -5,9 +5,10 @@ Rules:
 1. The answer to a case is pending until its outcome, which is ``DISCLOSED`` or ``NOT_DISCLOSED`` and never a reason.
 2. Times say nothing: an outcome is written at a slot (a multiple of ``slot_s`` since the Unix epoch), the next one
    after a person decided, a random one for an automatic refusal, the last one before ``accepted + T`` if nobody
-   decided. A disclosure is served from that slot, everything else at ``accepted + T``.
+   decided. A disclosure is served from that slot, everything else at ``accepted + T``. Where the owner gets no notice
+   nobody decides, and every outcome is written and served at the next slot.
 3. Sizes say nothing: an envelope is padded to a step of ``ENVELOPE_SIZES``, and ``NOT_DISCLOSED`` has the keys and the
-   size of the smallest disclosure.
+   size of the smallest disclosure. Where the owner gets no notice, all have one size.
 4. What leaves is what ``policy.decide`` allowed, no more.
 
 Leaves to others: who decides what (``policy``), storing states and leaves, and serving (``node``). Free of I/O; time
@@ -32,7 +33,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from connector_psi.domain.clock import RandomSource
-from connector_psi.domain.purposes import RETENTION_YEARS, Handling, HandlingCode, Purpose, RetentionClass
+from connector_psi.domain.purposes import RETENTION_YEARS, Handling, HandlingCode, OwnerNotice, Purpose, RetentionClass
 from connector_psi.domain.records import Field, Record
 from connector_psi.errors import ConfigError, ConflictError, FormatError, ProtocolError, PurposeRefusedError
 from connector_psi.policy import Agreement, Decision, DisclosureRequest, Reason, decide, handling_codes_of
@@ -41,6 +42,12 @@ CASE_TIME_S: Final = 72 * 3600
 """T of the protocol: how long the owner's people have."""
 ENVELOPE_SIZES: Final = (4_096, 16_384, 65_536, 262_144)
 MAX_ENVELOPE: Final = ENVELOPE_SIZES[-1]
+SILENT_ENVELOPE: Final = ENVELOPE_SIZES[1]
+"""Size of every envelope where the owner gets no notice; a record that does not fit is not disclosed."""
+SILENT_CASE: Final = ENVELOPE_SIZES[1]
+"""Size of every request there."""
+SILENT_TEXT_BYTES: Final = 4_800
+"""Of reference and justification there, together: they fit into rows and log entries of one size."""
 CASE_ID_BYTES: Final = 16
 SALT_BYTES: Final = 32
 _SIGNED: Final = b"connector-psi/v1 disclosure\n"
@@ -83,7 +90,13 @@ TRANSITIONS: Final[Mapping[StrEnum, frozenset[StrEnum]]] = MappingProxyType(
         CaseState.NOT_DISCLOSED: frozenset({CaseState.EXPIRED}),
         CaseState.EXPIRED: frozenset(),
         OwnerCaseState.RECEIVED: frozenset(
-            {OwnerCaseState.AWAITING_DECISION, OwnerCaseState.APPROVED, OwnerCaseState.AUTO_REFUSED}
+            {
+                OwnerCaseState.AWAITING_DECISION,
+                OwnerCaseState.APPROVED,
+                OwnerCaseState.AUTO_REFUSED,
+                # Where the owner gets no notice: no state between tells what becomes of it.
+                OwnerCaseState.RELEASED,
+            }
         ),
         OwnerCaseState.AWAITING_DECISION: frozenset(
             {OwnerCaseState.APPROVED, OwnerCaseState.REFUSED, OwnerCaseState.AUTO_REFUSED, OwnerCaseState.LAPSED}
@@ -266,6 +279,16 @@ class Outcome(StrEnum):
     NOT_DISCLOSED = "NOT_DISCLOSED"
 
 
+class Grade(StrEnum):
+    """What a person thinks of a justification."""
+
+    ADEQUATE = "adequate"
+    THIN = "thin"
+    """It carries the disclosure and says too little about why; for the data protection officer to follow."""
+    INADEQUATE = "inadequate"
+    """It carries nothing."""
+
+
 class Obligation(StrEnum):
     """What the recipient takes on."""
 
@@ -276,6 +299,8 @@ class Obligation(StrEnum):
     SEIZE_AND_CONTACT = "seize_and_contact"
     CONTACT_PROVIDER = "contact_provider"
     NOT_AS_EVIDENCE = "not_as_evidence"
+    KEEP_DISCREET = "keep_discreet"
+    """Nobody outside the recipient learns of it, those at the owner's desk included."""
 
 
 _PURPOSE_OBLIGATIONS: Final[Mapping[Purpose, frozenset[Obligation]]] = MappingProxyType(
@@ -283,6 +308,15 @@ _PURPOSE_OBLIGATIONS: Final[Mapping[Purpose, frozenset[Obligation]]] = MappingPr
         Purpose.OBJECT_SEIZURE: frozenset({Obligation.SEIZE_AND_CONTACT}),
         Purpose.CROSS_CHECKING: frozenset({Obligation.CONTACT_PROVIDER}),
         Purpose.CUSTOMS_RISK: frozenset(),
+        **dict.fromkeys(
+            (Purpose.CUSTOMS_COOPERATION, Purpose.CRIMINAL_INVESTIGATION, Purpose.CUSTOMS_FRAUD),
+            frozenset({Obligation.CONTACT_PROVIDER}),
+        ),
+        Purpose.MARITIME_AWARENESS: frozenset(),
+        **dict.fromkeys(
+            (Purpose.DISCREET_CHECK, Purpose.ARREST, Purpose.MISSING_PERSONS, Purpose.JUDICIAL_PROCEDURE),
+            frozenset({Obligation.KEEP_DISCREET}),
+        ),
     }
 )
 _AGREEMENT: Final = re.compile(r"[A-Z][A-Z0-9]{1,7}(-[A-Z0-9]{1,8})?:[a-z0-9]{2,16}-[a-z0-9]{2,16}")
@@ -379,23 +413,44 @@ def disclosed(
     )
 
 
-def not_disclosed(agreement: Agreement, *, case_id: bytes, epoch: int, accepted: datetime, t_s: int) -> Envelope:
-    """Build the one other envelope. It depends on nothing but what the querier knows already."""
+def not_disclosed(agreement: Agreement, *, case_id: bytes, epoch: int, served: datetime) -> Envelope:
+    """Build the one other envelope. It depends on nothing but what the querier knows already.
+
+    Args:
+        agreement: Of the case.
+        case_id: 16 bytes.
+        epoch: Of the set that was asked.
+        served: When it is served: ``not_disclosed_at``, or the slot of every outcome where the owner gets no notice.
+    """
     return Envelope(
         case_id=case_id,
         agreement=agreement.code,
         epoch=epoch,
         outcome=Outcome.NOT_DISCLOSED,
         retention_class=agreement.retention_class,
-        erase_after=erase_after(agreement.retention_class, not_disclosed_at(accepted, t_s)),
+        erase_after=erase_after(agreement.retention_class, served),
     )
 
 
-def encode_envelope(envelope: Envelope) -> bytes:
-    """Return the padded bytes: length (uint32, big-endian), RFC 8785 JSON, zeros up to a step of ``ENVELOPE_SIZES``.
+def is_silent(agreement: Agreement) -> bool:
+    """Return whether the owner gets no notice: nothing there may tell a disclosure from anything else."""
+    return agreement.owner_notice is OwnerNotice.NONE
+
+
+def envelope_sizes(agreement: Agreement) -> tuple[int, ...]:
+    """Return the sizes that an envelope of an agreement may have, ascending."""
+    return (SILENT_ENVELOPE,) if is_silent(agreement) else ENVELOPE_SIZES
+
+
+def encode_envelope(envelope: Envelope, sizes: Sequence[int] = ENVELOPE_SIZES) -> bytes:
+    """Return the padded bytes: length (uint32, big-endian), RFC 8785 JSON, zeros up to the first size that holds it.
+
+    Args:
+        envelope: The outcome.
+        sizes: From ``envelope_sizes``.
 
     Raises:
-        FormatError: The fields need more than ``MAX_ENVELOPE``, or hold text that UTF-8 cannot.
+        FormatError: The fields need more than the largest size, or hold text that UTF-8 cannot.
     """
     try:
         payload = rfc8785.dumps(
@@ -415,26 +470,30 @@ def encode_envelope(envelope: Envelope) -> bytes:
         )
     except rfc8785.CanonicalizationError:
         raise FormatError("disclosure: a field holds no valid text") from None
-    size = next((size for size in ENVELOPE_SIZES if 4 + len(payload) <= size), None)
+    size = next((size for size in sizes if 4 + len(payload) <= size), None)
     if size is None:
-        raise FormatError(f"disclosure: larger than {MAX_ENVELOPE} bytes")
+        raise FormatError(f"disclosure: larger than {sizes[-1]} bytes")
     return (struct.pack(">I", len(payload)) + payload).ljust(size, b"\0")
 
 
-def parse_envelope(padded: bytes) -> Envelope:
+def parse_envelope(padded: bytes, sizes: Sequence[int] = ENVELOPE_SIZES) -> Envelope:
     """Read an envelope whose signature was verified; only the exact bytes of ``encode_envelope`` pass.
+
+    Args:
+        padded: The bytes that were signed.
+        sizes: From ``envelope_sizes``.
 
     Raises:
         FormatError: For any other bytes.
     """
     malformed = FormatError("disclosure: malformed")
-    if len(padded) not in ENVELOPE_SIZES:
+    if len(padded) not in sizes:
         raise malformed
     (length,) = struct.unpack_from(">I", padded)
     try:
         envelope = _envelope(json.loads(padded[4 : 4 + length]))
         # One comparison refuses other paddings, key orders, duplicate keys and unknown keys.
-        exact = encode_envelope(envelope) == padded
+        exact = encode_envelope(envelope, sizes) == padded
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, FormatError):
         raise malformed from None
     if not exact:

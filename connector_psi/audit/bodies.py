@@ -81,7 +81,7 @@ class SealedBody:
         key_id: Names the wrapping key.
         wrapped_key: The entry's key, AES key wrap (RFC 3394), 40 bytes.
         nonce: 12 bytes.
-        ciphertext: AES-256-GCM over ``salt || body``, tag at the end.
+        ciphertext: AES-256-GCM over ``salt || body || spaces``, tag at the end.
     """
 
     key_id: str
@@ -139,6 +139,7 @@ def seal_body(
     erase_after: datetime,
     retention_class: RetentionClass,
     random: RandomSource,
+    at_least: int = 0,
 ) -> SealedBody:
     """Encrypt a body for the leaf at ``index``.
 
@@ -153,6 +154,7 @@ def seal_body(
         erase_after: Of the leaf; its month names the wrapping key.
         retention_class: Of the leaf.
         random: Gives the entry's key and nonce.
+        at_least: Bytes that the encoded body is padded to, where its length could tell something.
 
     Raises:
         UnavailableError: There is no wrapping key now.
@@ -164,7 +166,7 @@ def seal_body(
         key_id=key_id,
         wrapped_key=aes_key_wrap(wrapping_key, key),
         nonce=nonce,
-        ciphertext=AESGCM(key).encrypt(nonce, salt + encoded, associated),
+        ciphertext=AESGCM(key).encrypt(nonce, salt + encoded.ljust(at_least), associated),
     )
 
 
@@ -188,7 +190,8 @@ def open_body(sealed: SealedBody, wrapping: WrappingKeys, *, index: int, body_co
         plain = AESGCM(key).decrypt(sealed.nonce, sealed.ciphertext, associated)
     except (InvalidUnwrap, InvalidTag, ValueError):
         raise ProofInvalidError(f"leaf {index}: sealed body is not the one sealed for it") from None
-    salt, encoded = plain[:SALT_BYTES], plain[SALT_BYTES:]
+    # Padding is white space, which canonical JSON does not end with.
+    salt, encoded = plain[:SALT_BYTES], plain[SALT_BYTES:].rstrip(b" ")
     if len(salt) != SALT_BYTES or not hmac.compare_digest(commit_body(salt, encoded), body_commit):
         raise ProofInvalidError(f"leaf {index}: body does not match its commitment")
     return OpenedBody(salt=salt, encoded=encoded)

@@ -251,7 +251,7 @@ class Log(Generic[Tx]):
         self._random = random
         self._national_months = dict(national_months or {})
 
-    def append(self, tx: Tx, draft: LeafDraft, body: Mapping[str, object]) -> Appended:
+    def append(self, tx: Tx, draft: LeafDraft, body: Mapping[str, object], at_least: int = 0) -> Appended:
         """Write an entry in the caller's transaction.
 
         Time, expiry, salt and commitment are filled in here. The entry is durable when the caller's transaction
@@ -261,6 +261,7 @@ class Log(Generic[Tx]):
             tx: Open transaction, under the log's writer lock.
             draft: What the leaf says.
             body: What is sealed; anything that JSON holds.
+            at_least: Bytes that the sealed body has, where its length could tell something.
 
         Raises:
             FormatError: A field or the body does not have its form.
@@ -281,6 +282,7 @@ class Log(Generic[Tx]):
             erase_after=due,
             retention_class=draft.retention_class,
             random=self._random,
+            at_least=at_least,
         )
         digest = leaf_hash(leaf)
         self._backend.append(tx, index, leaf, append_nodes(index, digest, self._reader(tx)), sealed)

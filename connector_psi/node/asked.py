@@ -27,6 +27,7 @@ from connector_psi.errors import (
     UnavailableError,
 )
 from connector_psi.node import caseclock
+from connector_psi.node.covers import Covers
 from connector_psi.node.node import QUERIER, Bound, Node
 from connector_psi.node.ports import CaseRequest, Connector, OutcomeAnswer
 from connector_psi.node.querying import verify_leaf
@@ -49,6 +50,7 @@ class AskedCases:
     def __init__(self, node: Node, connector: Connector) -> None:
         self._node = node
         self._connector = connector
+        self._covers = Covers(node)
 
     def open(
         self,
@@ -81,6 +83,12 @@ class AskedCases:
                 raise ApprovalMissingError(f"the match is {match.state}, not confirmed")
             if purpose != bound.agreement.purpose.value:
                 raise PurposeRefusedError(f"{bound.code}: the purpose is not agreed")
+            silent = disclosure.is_silent(bound.agreement)
+            if silent and len(f"{case_reference}{justification}".encode()) > disclosure.SILENT_TEXT_BYTES:
+                raise ApprovalMissingError(
+                    f"reference and justification are too long: {disclosure.SILENT_TEXT_BYTES} bytes where the owner "
+                    "gets no notice"
+                )
             if legal_basis not in {basis.value for basis in bound.agreement.legal_basis}:
                 raise PurposeRefusedError(f"{bound.code}: the legal basis is not agreed")
             earlier = store.case_of_match(node.store, tx, match_id)
@@ -100,9 +108,11 @@ class AskedCases:
                 state=CaseState.DRAFTED,
                 opened_ms=now,
                 due_ms=now + node.config.disclosure.not_disclosed_after_s * 1000,
-                next_ms=now,
+                # One that must not be noticed leaves with the covers of a slot.
+                next_ms=store.NEVER_MS if silent else now,
                 match_id=match_id,
                 leaf_index=None,
+                quiet=False,
                 payload={
                     "ticket_id": match.payload["ticket_id"],
                     "redeem": sorted(set(match.payload["redeem"])),
@@ -148,6 +158,7 @@ class AskedCases:
         """
         node = self._node
         node.check_alive()
+        self._covers.fill_slots()
         with node.store.read() as tx:
             due = store.due_cases(tx, store.QUERIER, node.now_ms())
         moved = 0
@@ -187,7 +198,9 @@ class AskedCases:
         node = self._node
         request = case_request(node, row)
         try:
-            self._connector.owner(bound.peer).open_case(request)
+            self._connector.owner(bound.peer).open_case(
+                request, at_least=disclosure.SILENT_CASE if disclosure.is_silent(bound.agreement) else 0
+            )
         except ConflictError:
             raise ProtocolError(f"{bound.code}: the owner knows another case of this id") from None
         with node.store.write() as tx:
@@ -241,7 +254,7 @@ class AskedCases:
         peer = self._node.peer(bound.peer)
         disclosure.verify_envelope(peer.public_key, answer.envelope, answer.signature)
         try:
-            envelope = disclosure.parse_envelope(answer.envelope)
+            envelope = disclosure.parse_envelope(answer.envelope, disclosure.envelope_sizes(bound.agreement))
             commitment = disclosure.source_commitment(answer.salt, answer.envelope)
         except FormatError:
             raise ProtocolError(f"{bound.code}: malformed disclosure") from None

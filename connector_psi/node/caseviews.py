@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from connector_psi import disclosure, policy
 from connector_psi.disclosure import Outcome, OwnerCaseState
-from connector_psi.domain.purposes import Condition, HandlingCode, OwnerNotice
+from connector_psi.domain.purposes import Condition, HandlingCode
 from connector_psi.domain.records import Field, Record
 from connector_psi.errors import (
     PurposeRefusedError,
 )
-from connector_psi.node.node import OWNER, Node
+from connector_psi.node.node import Node
 from connector_psi.node.received import claimed_record
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
@@ -42,7 +42,7 @@ class CaseViews:
     def list(self, states: tuple[str, ...] = (), limit: int = 0, offset: int = 0) -> list[CaseView]:
         """Return cases of both sides, oldest first, without their fields, at most 100.
 
-        Cases under an agreement without notice are not shown at their owner.
+        Neither cases under an agreement without notice at their owner, nor covers at their querier.
         """
         node = self._node
         node.check_alive()
@@ -51,7 +51,6 @@ class CaseViews:
                 node.store,
                 tx,
                 states=states,
-                hidden=[b.code for b in node.agreements(OWNER) if b.agreement.owner_notice is OwnerNotice.NONE],
                 limit=min(limit or PAGE, PAGE),
                 offset=offset,
             )
@@ -61,21 +60,15 @@ class CaseViews:
         """Return one case.
 
         Raises:
-            PurposeRefusedError: There is none.
+            PurposeRefusedError: There is none that people may see.
         """
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
             row = store.find_case(node.store, tx, request_id)
-            if row is None or self._silent(row):
+            if row is None:
                 raise PurposeRefusedError("no such case")
             return self._view(tx, row)
-
-    def _silent(self, row: CaseRow) -> bool:
-        if row.side != store.OWNER:
-            return False
-        bound = next((b for b in self._node.agreements(OWNER) if b.code == row.agreement), None)
-        return bound is not None and bound.agreement.owner_notice is OwnerNotice.NONE
 
     def _view(self, tx: Tx, row: CaseRow) -> CaseView:
         bound = next((b for b in self._node.agreements() if b.code == row.agreement), None)

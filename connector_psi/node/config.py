@@ -89,6 +89,9 @@ class DisclosureSection(_Section):
     not_disclosed_after_s: int = Field(default=CASE_TIME_S, ge=2, le=2_592_000)
     """Every other outcome is served so long after the case was taken in (T of the protocol), 72 hours."""
 
+    silent_slot_s: int = Field(default=900, ge=1, le=86_400)
+    """Querier: where the owner gets no notice, a fixed number of cases leaves at multiples of this time."""
+
     @model_validator(mode="after")
     def _holds_slots(self) -> Self:
         if self.not_disclosed_after_s < 2 * self.slot_s:

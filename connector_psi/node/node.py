@@ -24,6 +24,7 @@ from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, verify_checkp
 from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.guard import FileGuard
 from connector_psi.audit.log import Appended, Log
+from connector_psi.disclosure import is_silent
 from connector_psi.domain.clock import Clock, RandomSource, SystemClock, SystemRandom
 from connector_psi.domain.purposes import ProfileRole
 from connector_psi.errors import (
@@ -46,6 +47,8 @@ from connector_psi.storage.store import Store, Tx
 logger = structlog.get_logger("connector_psi.node")
 
 QUERIER, OWNER = Side.QUERIER, Side.OWNER
+SILENT_BODY_BYTES = 8_192
+"""Of every sealed body at an owner that gets no notice: what a case became must not show in its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +285,8 @@ class Node:
                 mode=bound.agreement.mode.value,
                 **fields,
             )
-        return self.log.append(tx, draft, body)
+        silent = bound is not None and bound.side is OWNER and is_silent(bound.agreement)
+        return self.log.append(tx, draft, body, SILENT_BODY_BYTES if silent else 0)
 
     def _own_retention(self) -> RetentionClass:
         return {

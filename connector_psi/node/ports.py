@@ -81,8 +81,8 @@ class OwnerPort(Protocol):
         """Return ``(evaluated elements, proof)``."""
         ...
 
-    def open_case(self, request: CaseRequest) -> None:
-        """Ask for disclosure; the answer is always PENDING."""
+    def open_case(self, request: CaseRequest, at_least: int = 0) -> None:
+        """Ask for disclosure, in a message of at least so many bytes; the answer is always PENDING."""
         ...
 
     def get_outcome(self, agreement: str, request_id: bytes) -> OutcomeAnswer | None:

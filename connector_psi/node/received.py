@@ -11,6 +11,7 @@ of it (``caseviews``).
 from __future__ import annotations
 
 import hmac
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +20,9 @@ from cryptography.exceptions import InvalidSignature
 
 from connector_psi import disclosure, pki, policy
 from connector_psi.audit.entries import Event
-from connector_psi.disclosure import Outcome, OwnerCaseState
-from connector_psi.domain.records import Record
+from connector_psi.disclosure import Grade, Outcome, OwnerCaseState
+from connector_psi.domain.purposes import Condition
+from connector_psi.domain.records import Field, Record
 from connector_psi.encoding.tickets import open_ticket_id
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -70,6 +72,9 @@ class ReceivedCases:
         node = self._node
         bound = node.bound(request.agreement, OWNER, peer)
         _check_request(request)
+        silent = disclosure.is_silent(bound.agreement)
+        if silent and len(f"{request.case_reference}{request.justification}".encode()) > disclosure.SILENT_TEXT_BYTES:
+            raise ProtocolError("a case has a field of wrong length")
         try:
             node.peer(peer).public_key.verify(request.signature, case_bytes(peer, request))
         except InvalidSignature:
@@ -93,12 +98,25 @@ class ReceivedCases:
                     raise ConflictError("a case id was used for another case")
                 return
             now = node.now_ms()
-            due = now + node.config.disclosure.not_disclosed_after_s * 1000
+            due, next_ms = now + node.config.disclosure.not_disclosed_after_s * 1000, now
+            if silent:
+                # Nobody decides: whatever it becomes is written at one slot, and served from there.
+                due = next_ms = caseclock.next_slot_ms(node)
             row = CaseRow(
-                store.OWNER, peer, request.request_id, bound.code, request.epoch, OwnerCaseState.RECEIVED, now, due,
-                now,
-                None, None, payload,
-            )  # fmt: skip
+                side=store.OWNER,
+                peer=peer,
+                request_id=request.request_id,
+                agreement=bound.code,
+                epoch=request.epoch,
+                state=OwnerCaseState.RECEIVED,
+                opened_ms=now,
+                due_ms=due,
+                next_ms=next_ms,
+                match_id=None,
+                leaf_index=None,
+                quiet=silent,
+                payload=payload,
+            )
             store.put_case(node.store, tx, row, request_mac)
             node.append(
                 tx,
@@ -170,7 +188,7 @@ class ReceivedCases:
                     row = store.get_case(node.store, tx, store.OWNER, peer, request_id)
                     if row is None or row.next_ms > node.now_ms():
                         continue
-                    if row.state == OwnerCaseState.RECEIVED:
+                    if row.state == OwnerCaseState.RECEIVED and not row.quiet:
                         self._judge(tx, row)
                     elif row.state != OwnerCaseState.RELEASED:
                         self._release(tx, row)
@@ -180,23 +198,47 @@ class ReceivedCases:
                 caseclock.park(node, store.OWNER, peer, request_id, error)
         return len(due)
 
-    def decide(self, request_id: bytes, person: pki.PersonIdentity, reason: str, *, approve: bool) -> CaseRow:
+    def decide(
+        self,
+        request_id: bytes,
+        person: pki.PersonIdentity,
+        reason: str,
+        *,
+        approve: bool,
+        grade: Grade = Grade.ADEQUATE,
+        released: Collection[Field] = (),
+    ) -> CaseRow:
         """A person at the owner approves or refuses a case.
 
+        Args:
+            request_id: Of the case.
+            person: Who decides.
+            reason: Why; required, and sealed in the log.
+            approve: True to approve.
+            grade: What the person thinks of the querier's justification.
+            released: Fields that the provider of the data released for this case. Where several people approve,
+                a field counts as released if each of them says so.
+
         Raises:
-            ApprovalMissingError: There is no reason.
-            PurposeRefusedError: There is no such case at this owner.
+            ApprovalMissingError: There is no reason, or what is approved is graded inadequate.
+            PurposeRefusedError: There is no such case at this owner, or a field does not wait for a provider's consent.
             ConflictError: It is decided already, this person has approved it already, or the last slot is over.
         """
         node = self._node
         if not reason.strip() or len(reason) > MAX_TEXT:
             raise ApprovalMissingError("a reason is needed, of at most 4000 characters")
+        if approve and grade is Grade.INADEQUATE:
+            raise ApprovalMissingError("an inadequate justification carries no approval; refuse the case")
         with node.store.write() as tx:
             # A peer chooses the ids of its cases, and could choose that of a case that we opened at it.
             row = store.find_case(node.store, tx, request_id, side=store.OWNER)
             if row is None:
+                # Also where the owner gets no notice: its people must not learn that there is one.
                 raise PurposeRefusedError("no such case")
             bound = node.bound(row.agreement, OWNER)
+            waiting = {f for f, c in bound.agreement.disclose.items() if c is Condition.PROVIDER_CONSENT}
+            if not waiting.issuperset(released):
+                raise PurposeRefusedError(f"{bound.code}: a field that waits for no provider's consent")
             if row.state != OwnerCaseState.AWAITING_DECISION:
                 raise ConflictError(f"the case is {row.state}")
             if node.clock.now() >= caseclock.last_slot(node, row):
@@ -205,11 +247,18 @@ class ReceivedCases:
             if approve:
                 if person.id in {a["by"].rsplit(":", 1)[-1] for a in approvals}:
                     raise ConflictError("this person has approved the case already")
-                approvals.append({"by": person.uri, "reason": reason})
+                approvals.append(
+                    {
+                        "by": person.uri,
+                        "reason": reason,
+                        "grade": grade.value,
+                        "released": sorted(name.value for name in released),
+                    }
+                )
             payload = {**row.payload, "approvals": approvals}
             state = OwnerCaseState.AWAITING_DECISION
             if not approve:
-                payload["refusal"] = {"by": person.uri, "reason": reason}
+                payload["refusal"] = {"by": person.uri, "reason": reason, "grade": grade.value}
                 state = OwnerCaseState.REFUSED
             elif len(approvals) >= bound.agreement.confirm.owner_people:
                 state = OwnerCaseState.APPROVED
@@ -258,6 +307,7 @@ class ReceivedCases:
             approved_by=[approval["by"] for approval in p["approvals"]],
             now=node.clock.now(),
             synthetic=node.synthetic,
+            provider_consent=released_fields(p["approvals"]),
         )
         return decision, types, record
 
@@ -269,26 +319,24 @@ class ReceivedCases:
         state = OwnerCaseState(row.state)
         bound = _bound_or_none(node, row)
         agreement = bound.agreement if bound is not None else self._stored_agreement(tx, row)
-        accepted = from_millis(row.opened_ms)
+        sizes = disclosure.envelope_sizes(agreement)
+        # Where nobody at the owner is asked, all is served from one slot; else what is no disclosure has to wait.
+        later = disclosure.not_disclosed_at(from_millis(row.opened_ms), settings.not_disclosed_after_s)
+        served = from_millis(row.due_ms) if row.quiet else now
         envelope = None
-        if state is OwnerCaseState.APPROVED and decision.allowed and record is not None:
+        if (row.quiet or state is OwnerCaseState.APPROVED) and decision.allowed and record is not None:
             try:
                 envelope = disclosure.disclosed(
-                    agreement, decision, record, case_id=row.request_id, epoch=row.epoch, served=now
+                    agreement, decision, record, case_id=row.request_id, epoch=row.epoch, served=served
                 )
-                padded = disclosure.encode_envelope(envelope)
+                padded = disclosure.encode_envelope(envelope, sizes)
             except (FormatError, ValueError):
                 # Larger than any envelope: nothing may be cut off silently, so nothing is disclosed.
                 envelope = None
         if envelope is None:
-            envelope = disclosure.not_disclosed(
-                agreement,
-                case_id=row.request_id,
-                epoch=row.epoch,
-                accepted=accepted,
-                t_s=settings.not_disclosed_after_s,
-            )
-            padded = disclosure.encode_envelope(envelope)
+            served = served if row.quiet else later
+            envelope = disclosure.not_disclosed(agreement, case_id=row.request_id, epoch=row.epoch, served=served)
+            padded = disclosure.encode_envelope(envelope, sizes)
         salt = node.random.bytes(disclosure.SALT_BYTES)
         given = envelope.outcome is Outcome.DISCLOSED
         entry = node.append(
@@ -315,7 +363,6 @@ class ReceivedCases:
             purpose=agreement.purpose.value,
             source_commitment=disclosure.source_commitment(salt, padded),
         )
-        served = now if given else disclosure.not_disclosed_at(accepted, settings.not_disclosed_after_s)
         payload = {
             **row.payload,
             "outcome": envelope.outcome.value,
@@ -357,6 +404,12 @@ def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:
         return node.bound(row.agreement, OWNER, row.peer)
     except PurposeRefusedError:
         return None
+
+
+def released_fields(approvals: Sequence[Mapping[str, Any]]) -> set[Field]:
+    """Return the fields that every approval so far says the provider released."""
+    said = [{Field(name) for name in approval.get("released", ())} for approval in approvals]
+    return set.intersection(*said) if said else set()
 
 
 def claimed_record(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> tuple[Record | None, list[str]]:

@@ -124,9 +124,9 @@ class PeerClient:
         answer = _raised(lambda: self._matching.Evaluate(request, timeout=DEADLINE_S), self._where)
         return answer.evaluated_elements, answer.proof
 
-    def open_case(self, request: ports.CaseRequest) -> None:
+    def open_case(self, request: ports.CaseRequest, at_least: int = 0) -> None:
         """Ask for disclosure."""
-        message = convert.open_case_request(request)
+        message = convert.open_case_request(request, at_least)
         answer = _raised(lambda: self._disclosure.OpenCase(message, timeout=DEADLINE_S), self._where)
         if answer.state != disclosure_pb2.OUTCOME_STATE_PENDING:
             raise errors.ProtocolError(f"{self._where}: a case was answered with another state than PENDING")

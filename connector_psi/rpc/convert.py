@@ -119,8 +119,8 @@ def parse_query(message: matching_pb2.EvaluateRequest, querier: str) -> Query:
     )
 
 
-def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequest:
-    """Return the message of a case, padded to a step of ``CASE_SIZES``.
+def open_case_request(request: ports.CaseRequest, at_least: int = 0) -> disclosure_pb2.OpenCaseRequest:
+    """Return the message of a case, padded to a step of ``CASE_SIZES``, of at least so many bytes.
 
     Raises:
         FormatError: It is larger than that.
@@ -139,7 +139,7 @@ def open_case_request(request: ports.CaseRequest) -> disclosure_pb2.OpenCaseRequ
         signature=request.signature,
     )
     length = message.ByteSize()
-    for size in CASE_SIZES:
+    for size in (size for size in CASE_SIZES if size >= at_least):
         # Beside its bytes a field costs its tag and its length: 2 below 128 bytes, 3 below 16 KiB, 4 above. Where these
         # change there is a length that no padding gives; the next step does then.
         for overhead in (2, 3, 4):

@@ -11,12 +11,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from connector_psi.storage.schema import cases
+from connector_psi.storage.schema import cases, quiet_slots
 from connector_psi.storage.store import Store, Tx
 
 QUERIER = "querier"
 OWNER = "owner"
 NEVER_MS = 1 << 62
+QUIET_ROW_BYTES = 49_152
+"""What a quiet case is padded to: its length must not tell what became of it. Holds an envelope in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class CaseRow:
     next_ms: int
     match_id: str | None
     leaf_index: int | None
+    quiet: bool
+    """People of this authority are not shown it: the owner gets no notice, or it is a cover of the querier."""
     payload: Mapping[str, Any] = field(repr=False)
 
 
@@ -68,8 +72,9 @@ def put_case(store: Store, tx: Tx, row: CaseRow, request_mac: bytes | None = Non
             next_ms=row.next_ms,
             match_id=row.match_id,
             leaf_index=row.leaf_index,
+            quiet=row.quiet,
             request_mac=request_mac,
-            sealed=store.seal("cases", row.payload),
+            sealed=store.seal("cases", row.payload, QUIET_ROW_BYTES if row.quiet else 0),
         )
     )
 
@@ -85,16 +90,17 @@ def get_head(tx: Tx, peer: str, request_id: bytes) -> CaseHead | None:
 
 
 def update_case(store: Store, tx: Tx, row: CaseRow) -> None:
-    """Replace state, times, leaf and payload of a case."""
+    """Replace epoch, state, times, leaf and payload of a case."""
     tx.execute(
         sa.update(cases)
         .where(cases.c.side == row.side, cases.c.peer == row.peer, cases.c.request_id == row.request_id)
         .values(
+            epoch=row.epoch,
             state=row.state,
             due_ms=row.due_ms,
             next_ms=row.next_ms,
             leaf_index=row.leaf_index,
-            sealed=store.seal("cases", row.payload),
+            sealed=store.seal("cases", row.payload, QUIET_ROW_BYTES if row.quiet else 0),
         )
     )
 
@@ -108,8 +114,8 @@ def get_case(store: Store, tx: Tx, side: str, peer: str, request_id: bytes) -> C
 
 
 def find_case(store: Store, tx: Tx, request_id: bytes, side: str = "") -> CaseRow | None:
-    """Return a case by its id, of one side or of either."""
-    query = sa.select(*_COLUMNS).where(cases.c.request_id == request_id)
+    """Return a case that people may see by its id, of one side or of either."""
+    query = sa.select(*_COLUMNS).where(cases.c.request_id == request_id, cases.c.quiet.is_(False))
     if side:
         query = query.where(cases.c.side == side)
     row = tx.execute(query.limit(1)).one_or_none()
@@ -124,6 +130,33 @@ def case_of_match(store: Store, tx: Tx, match_id: str) -> CaseRow | None:
     return _row(store, row) if row else None
 
 
+def waiting_cases(store: Store, tx: Tx, agreement: str) -> list[CaseRow]:
+    """Return the cases of an agreement that wait for a slot to leave at, the oldest first."""
+    rows = tx.execute(
+        sa.select(*_COLUMNS)
+        .where(
+            cases.c.side == QUERIER,
+            cases.c.agreement == agreement,
+            cases.c.state == "drafted",
+            cases.c.next_ms == NEVER_MS,
+        )
+        .order_by(cases.c.opened_ms, cases.c.request_id)
+    )
+    return [_row(store, row) for row in rows]
+
+
+def quiet_slots_of(tx: Tx) -> dict[str, int]:
+    """Return the last slot that was filled, by agreement."""
+    return {row.agreement: row.slot for row in tx.execute(sa.select(quiet_slots.c.agreement, quiet_slots.c.slot))}
+
+
+def set_quiet_slot(tx: Tx, agreement: str, slot: int) -> None:
+    """Note that a slot of an agreement was filled."""
+    done = tx.execute(sa.update(quiet_slots).where(quiet_slots.c.agreement == agreement).values(slot=slot))
+    if not done.rowcount:
+        tx.execute(sa.insert(quiet_slots).values(agreement=agreement, slot=slot))
+
+
 def due_cases(tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
     """Return peer and id of the cases that something has to be done about, the longest waiting first.
 
@@ -132,7 +165,8 @@ def due_cases(tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[tuple[st
     rows = tx.execute(
         sa.select(cases.c.peer, cases.c.request_id)
         .where(cases.c.side == side, cases.c.next_ms <= now_ms)
-        .order_by(cases.c.next_ms)
+        # Ids are random: among those of one slot nothing tells which was there first.
+        .order_by(cases.c.next_ms, cases.c.request_id)
         .limit(limit)
     )
     return [(row.peer, row.request_id) for row in rows]
@@ -156,11 +190,9 @@ def postpone_peer(tx: Tx, side: str, peer: str, now_ms: int, next_ms: int) -> No
     )
 
 
-def list_cases(
-    store: Store, tx: Tx, *, states: Sequence[str] = (), hidden: Sequence[str] = (), limit: int, offset: int = 0
-) -> list[CaseRow]:
-    """Return cases of both sides, oldest first, without those owned under the agreements in ``hidden``."""
-    query = sa.select(*_COLUMNS).where(sa.not_(sa.and_(cases.c.side == OWNER, cases.c.agreement.in_(hidden))))
+def list_cases(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int, offset: int = 0) -> list[CaseRow]:
+    """Return cases of both sides that people may see, oldest first."""
+    query = sa.select(*_COLUMNS).where(cases.c.quiet.is_(False))
     if states:
         query = query.where(cases.c.state.in_(states))
     return [
@@ -170,9 +202,11 @@ def list_cases(
 
 
 def count_cases(tx: Tx) -> dict[str, int]:
-    """Return the number of cases as ``side.state``."""
+    """Return the number of cases that people may see, as ``side.state``."""
     rows = tx.execute(
-        sa.select(cases.c.side, cases.c.state, sa.func.count().label("n")).group_by(cases.c.side, cases.c.state)
+        sa.select(cases.c.side, cases.c.state, sa.func.count().label("n"))
+        .where(cases.c.quiet.is_(False))
+        .group_by(cases.c.side, cases.c.state)
     )
     return {f"{row.side}.{row.state}": int(row.n) for row in rows}
 

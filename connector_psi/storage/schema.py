@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -211,11 +211,20 @@ cases = Table(
     Column("next_ms", BigInteger, nullable=False),
     Column("match_id", String),
     Column("leaf_index", BigInteger),
+    Column("quiet", Boolean, nullable=False),
     # Owner: keyed hash of the request, so that one that comes again is told without opening the row.
     Column("request_mac", LargeBinary),
     Column("sealed", LargeBinary, nullable=False),
     Index("cases_next", "side", "state", "next_ms"),
     Index("cases_match", "match_id"),
+)
+
+# Querier: the last slot for which the cases of an agreement without notice to its owner were made ready.
+quiet_slots = Table(
+    "quiet_slots",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("slot", BigInteger, nullable=False),
 )
 
 log_leaves = Table(

@@ -103,9 +103,10 @@ class Store:
         """
         return hmac.new(self._index_key, data, hashlib.sha256).digest()
 
-    def seal(self, table: str, value: Mapping[str, Any]) -> bytes:
-        """Seal a JSON payload for a table."""
-        return self.seal_raw(table, json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    def seal(self, table: str, value: Mapping[str, Any], at_least: int = 0) -> bytes:
+        """Seal a JSON payload for a table, padded to a size where its length could tell something."""
+        raw = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return self.seal_raw(table, raw.ljust(at_least))
 
     def unseal(self, table: str, blob: bytes) -> dict[str, Any]:
         """Open a payload. Raises StorageError if it was changed or moved to another table."""

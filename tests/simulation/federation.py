@@ -89,7 +89,7 @@ class DirectOwner:
         self._federation.fault("after:evaluate")
         return answer
 
-    def open_case(self, request: ports.CaseRequest) -> None:
+    def open_case(self, request: ports.CaseRequest, at_least: int = 0) -> None:
         self._service("open_case").received.accept(self._caller, request)
         self._federation.fault("after:open_case")
 

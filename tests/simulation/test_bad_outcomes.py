@@ -105,7 +105,7 @@ def test_a_refusal_of_one_case_keeps_no_other_waiting(federation: Federation, mo
     first, second = _open_all(federation)
     whole = DirectOwner.open_case
 
-    def open_case(self: DirectOwner, request: Any) -> None:
+    def open_case(self: DirectOwner, request: Any, at_least: int = 0) -> None:
         if request.request_id == first.request_id:
             raise RefusedError
         whole(self, request)
