@@ -111,6 +111,12 @@ TRANSITIONS: Final[Mapping[StrEnum, frozenset[StrEnum]]] = MappingProxyType(
 )
 
 
+WAITING: Final = frozenset(
+    {CaseState.DRAFTED, CaseState.PENDING, OwnerCaseState.RECEIVED, OwnerCaseState.AWAITING_DECISION}
+)
+"""States in which a case has no answer yet."""
+
+
 def advance(current: _State, new: _State) -> _State:
     """Return ``new`` if a case may go there from ``current``.
 

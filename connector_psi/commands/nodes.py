@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -189,6 +190,10 @@ def sync(
         raise typer.Exit(EXIT_CODES[errors.StorageError])
 
 
+def _alarm_text(alarm: Mapping[str, Any]) -> str:
+    return f"{alarm['code']} {alarm['agreement']} ({alarm['side']}): {alarm['count']}"
+
+
 @app.command()
 def status(directory: NodeDir, as_json: AsJson = False) -> None:
     """Show peers, epochs, set ages, capacities, queues and the log."""
@@ -202,6 +207,11 @@ def status(directory: NodeDir, as_json: AsJson = False) -> None:
             ("records", value["records"]),
             ("matches", ", ".join(f"{n} {k}" for k, n in value["matches"].items()) or "none"),
             ("cases", ", ".join(f"{n} {k}" for k, n in value["cases"].items()) or "none"),
+            (
+                "alarms",
+                "; ".join(f"{a['code']} {a['agreement']} ({a['side']}): {a['count']}" for a in value["alarms"])
+                or "none",
+            ),
             ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
             ("PRF backend", value["backend"]),
         ]

@@ -111,16 +111,25 @@ def _case_text(v: Mapping[str, Any]) -> None:
         "case_reference",
         "justification",
         "record_ref",
+        "ordered_by",
+        "opened_by",
         "opened",
+        "answer_due",
         "due",
         "erase_after",
     )
     table("Case", ["", ""], [(k, v[k]) for k in plain if v[k]])
+    if v["overdue"]:
+        say("OVERDUE: the time that the agreement sets for an answer is over.")
+    if v["grades"]:
+        say(f"Justification graded: {', '.join(v['grades'])}")
     if v["fields"]:
         title = "Disclosed" if v["side"] == "querier" or v["state"] == "released" else "Would be disclosed"
         table(title, ["field", "value"], [(k, ", ".join(x)) for k, x in sorted(v["fields"].items())])
     if v["withheld_fields"]:
         say(f"Withheld: {', '.join(v['withheld_fields'])}")
+    if v["awaiting_consent"]:
+        say(f"Waits for the provider's consent: {', '.join(v['awaiting_consent'])}")
     if v["obligations"]:
         say(f"Handling: {', '.join(v['handling'])}; obligations: {', '.join(v['obligations'])}")
 
@@ -145,12 +154,26 @@ def cases_open(
         str, typer.Option("--justification", metavar="J", help="Why the disclosure is needed.", show_default=False)
     ],
     as_cert: AsCert,
+    ordered_by: Annotated[
+        str,
+        typer.Option(
+            "--ordered-by",
+            metavar="URN",
+            help="Person who ordered it, urn:connector-psi:person:CODE:ROLE:ID; by default whoever opens it.",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Ask the owner for disclosure of a confirmed match."""
     with open_local(directory, as_cert) as client:
         value = client.open_case(
-            match_id, purpose=purpose, legal_basis=basis, case_reference=reference, justification=justification
+            match_id,
+            purpose=purpose,
+            legal_basis=basis,
+            case_reference=reference,
+            justification=justification,
+            ordered_by=ordered_by,
         )
     emit(value, as_json, lambda: _case_text(value))
 
@@ -172,9 +195,18 @@ def cases_list(
         as_json,
         lambda: table(
             "Cases",
-            ["case", "side", "agreement", "state", "reference", "opened", "due"],
+            ["case", "side", "agreement", "state", "reference", "opened", "answer due", "served by"],
             [
-                (v["case_id"], v["side"], v["agreement"], v["state"], v["case_reference"], v["opened"], v["due"])
+                (
+                    v["case_id"],
+                    v["side"],
+                    v["agreement"],
+                    v["state"],
+                    v["case_reference"],
+                    v["opened"],
+                    f"{v['answer_due']} OVERDUE" if v["overdue"] else v["answer_due"],
+                    v["due"],
+                )
                 for v in values
             ],
         ),
@@ -194,9 +226,29 @@ def cases_show(
     emit(value, as_json, lambda: _case_text(value))
 
 
-def _decide(directory: Path, case_id: str, reason: str, as_cert: Path, as_json: bool, *, approve: bool) -> None:
+GradeOption = Annotated[
+    str,
+    typer.Option(
+        "--grade",
+        metavar="GRADE",
+        help="What you think of the justification: adequate, thin, or inadequate, which carries no approval.",
+    ),
+]
+
+
+def _decide(
+    directory: Path,
+    case_id: str,
+    reason: str,
+    as_cert: Path,
+    as_json: bool,
+    *,
+    approve: bool,
+    grade: str,
+    released: Sequence[str] = (),
+) -> None:
     with open_local(directory, as_cert) as client:
-        value = client.decide(case_id, approve=approve, reason=reason)
+        value = client.decide(case_id, approve=approve, reason=reason, grade=grade, released=released)
     emit(value, as_json, lambda: _case_text(value))
 
 
@@ -206,10 +258,20 @@ def cases_approve(
     case_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
     reason: Reason,
     as_cert: AsCert,
+    grade: GradeOption = "adequate",
+    release: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--release",
+            metavar="FIELD",
+            help="A field that the provider of the data released for this case; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Approve a case that a peer opened here; it is disclosed at the next slot."""
-    _decide(directory, case_id, reason, as_cert, as_json, approve=True)
+    _decide(directory, case_id, reason, as_cert, as_json, approve=True, grade=grade, released=release or ())
 
 
 @cases_app.command("refuse")
@@ -218,7 +280,8 @@ def cases_refuse(
     case_id: Annotated[str, typer.Argument(metavar="ID", show_default=False)],
     reason: Reason,
     as_cert: AsCert,
+    grade: GradeOption = "adequate",
     as_json: AsJson = False,
 ) -> None:
     """Refuse a case that a peer opened here; the peer learns neither that nor why."""
-    _decide(directory, case_id, reason, as_cert, as_json, approve=False)
+    _decide(directory, case_id, reason, as_cert, as_json, approve=False, grade=grade)

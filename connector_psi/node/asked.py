@@ -20,6 +20,7 @@ from connector_psi.errors import (
     ApprovalMissingError,
     AuditError,
     ConflictError,
+    ConnectorError,
     FormatError,
     PeerError,
     ProtocolError,
@@ -61,11 +62,23 @@ class AskedCases:
         legal_basis: str,
         case_reference: str,
         justification: str,
+        ordered_by: str = "",
     ) -> CaseRow:
         """Open a case for a confirmed match; sent to the owner by ``advance``.
 
+        Args:
+            match_id: Of the match.
+            person: Who opens it, the executing officer.
+            purpose: Of the agreement.
+            legal_basis: One of the agreement's.
+            case_reference: Of this authority.
+            justification: Why the disclosure is needed.
+            ordered_by: URN of the ordering officer of this authority; empty where that is ``person``. Sealed in this
+                node's log, and not told to the owner.
+
         Raises:
-            PurposeRefusedError: No such match, or purpose or legal basis are not agreed.
+            PurposeRefusedError: No such match, or purpose or legal basis are not agreed, or somebody ordered it who
+                may not.
             ApprovalMissingError: The match is not confirmed, or reference or justification are missing.
             ConflictError: A case is open for it already.
         """
@@ -74,6 +87,7 @@ class AskedCases:
             raise ApprovalMissingError("a case reference is needed, of at most 200 characters")
         if not justification.strip() or len(justification) > MAX_TEXT:
             raise ApprovalMissingError("a justification is needed, of at most 4000 characters")
+        ordering = self._ordering_officer(ordered_by, person)
         with node.store.write() as tx:
             match = queried.get_match(node.store, tx, match_id)
             if match is None:
@@ -123,6 +137,8 @@ class AskedCases:
                     "actors": [pseudonym.hex() for pseudonym in pseudonyms],
                     "types": match.payload["types"],
                     "record_ref": match.payload["record_ref"],
+                    "ordered_by": ordering,
+                    "opened_by": person.uri,
                 },
             )
             store.put_case(node.store, tx, row)
@@ -131,7 +147,8 @@ class AskedCases:
                 Event.CASE_OPEN,
                 {
                     "operation": "consultation",
-                    "officer": person.uri,
+                    "ordering_officer": ordering,
+                    "executing_officer": person.uri,
                     "confirmed_by": match.payload["people"],
                     "match": match_id,
                     "record": match.payload["record_ref"],
@@ -146,6 +163,21 @@ class AskedCases:
                 actor_commitment=pseudonyms[0],
             )
         return row
+
+    def _ordering_officer(self, uri: str, person: pki.PersonIdentity) -> str:
+        if not uri:
+            return person.uri
+        try:
+            ordering = pki.parse_identity(uri)
+        except ConnectorError:
+            ordering = None
+        if (
+            not isinstance(ordering, pki.PersonIdentity)
+            or ordering.authority != self._node.authority
+            or ordering.role not in {pki.Role.OFFICER, pki.Role.SUPERVISOR}
+        ):
+            raise PurposeRefusedError("only an officer or a supervisor of this authority orders a case")
+        return ordering.uri
 
     def advance(self) -> int:
         """Send drafted cases and collect outcomes that are due. Returns how many cases moved.

@@ -8,6 +8,7 @@ import structlog
 
 from connector_psi import disclosure
 from connector_psi.node.node import Node, from_millis, millis
+from connector_psi.policy import Agreement
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
 
@@ -33,6 +34,16 @@ def last_slot(node: Node, row: CaseRow) -> datetime:
     """Return the last slot of a case: whoever decides after it is too late."""
     settings = node.config.disclosure
     return disclosure.last_slot(from_millis(row.opened_ms), settings.not_disclosed_after_s, settings.slot_s)
+
+
+def answer_due(agreement: Agreement, opened_ms: int) -> int:
+    """Return when an agreement wants a case answered, in Unix milliseconds.
+
+    Args:
+        agreement: Of the case.
+        opened_ms: When it was opened, or taken in, at this side.
+    """
+    return opened_ms + agreement.answer_within_h * 3_600_000
 
 
 def park(node: Node, side: str, peer: str, request_id: bytes, error: Exception) -> None:

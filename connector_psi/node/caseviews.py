@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from connector_psi import disclosure, policy
-from connector_psi.disclosure import Outcome, OwnerCaseState
+from connector_psi.disclosure import WAITING, Outcome, OwnerCaseState
 from connector_psi.domain.purposes import Condition, HandlingCode
 from connector_psi.domain.records import Field, Record
 from connector_psi.errors import (
     PurposeRefusedError,
 )
-from connector_psi.node.node import Node
-from connector_psi.node.received import claimed_record
+from connector_psi.node import caseclock
+from connector_psi.node.node import Bound, Node
+from connector_psi.node.received import claimed_record, released_fields
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
@@ -31,6 +32,12 @@ class CaseView:
     people_needed: int = 0
     people_approved: int = 0
     record_ref: str = ""
+    awaiting_consent: tuple[str, ...] = ()
+    """Owner: fields that the provider of the data would have to release."""
+    answer_due_ms: int = 0
+    """When the agreement wants it answered; 0 where the agreement is not in force any more."""
+    overdue: bool = False
+    """That time is over, and there is no answer."""
 
 
 class CaseViews:
@@ -72,41 +79,59 @@ class CaseViews:
 
     def _view(self, tx: Tx, row: CaseRow) -> CaseView:
         bound = next((b for b in self._node.agreements() if b.code == row.agreement), None)
-        if row.side == store.QUERIER:
-            outcome = row.payload.get("outcome", {})
-            fields = {name: tuple(values) for name, values in outcome.get("fields", {}).items()}
-            needed = bound.agreement.confirm.querier_people if bound else 0
-            return CaseView(row, fields, (), needed, len(row.payload["actors"]), row.payload["record_ref"])
-        needed = bound.agreement.confirm.owner_people if bound else 0
-        approved = len(row.payload["approvals"])
-        if row.state == OwnerCaseState.RELEASED:
-            if row.payload["outcome"] != Outcome.DISCLOSED:
-                return CaseView(row, {}, tuple(row.payload["withheld"]), needed, approved)
-            envelope = disclosure.parse_envelope(bytes.fromhex(row.payload["envelope"]))
-            fields = {name.value: values for name, values in envelope.fields.items()}
-            return CaseView(row, fields, tuple(row.payload["withheld"]), needed, approved)
+        view = self._of_querier(row, bound) if row.side == store.QUERIER else self._of_owner(tx, row, bound)
         if bound is None:
-            return CaseView(row, {}, (), needed, approved)
-        record, _ = claimed_record(self._node, tx, bound, row)
-        if record is None:
-            return CaseView(row, {}, (), needed, approved)
-        shown = _would_disclose(bound.agreement, record)
-        withheld = tuple(sorted(f.value for f in record.fields if f not in shown))
-        return CaseView(row, {f.value: record.fields[f] for f in shown}, withheld, needed, approved, record.source_ref)
+            return view
+        due_ms = caseclock.answer_due(bound.agreement, row.opened_ms)
+        return replace(view, answer_due_ms=due_ms, overdue=row.state in WAITING and self._node.now_ms() > due_ms)
+
+    def _of_querier(self, row: CaseRow, bound: Bound | None) -> CaseView:
+        outcome = row.payload.get("outcome", {})
+        fields = {name: tuple(values) for name, values in outcome.get("fields", {}).items()}
+        needed = bound.agreement.confirm.querier_people if bound else 0
+        return CaseView(row, fields, (), needed, len(row.payload["actors"]), row.payload["record_ref"])
+
+    def _of_owner(self, tx: Tx, row: CaseRow, bound: Bound | None) -> CaseView:
+        view = CaseView(
+            row,
+            {},
+            people_needed=bound.agreement.confirm.owner_people if bound else 0,
+            people_approved=len(row.payload["approvals"]),
+        )
+        if row.state == OwnerCaseState.RELEASED:
+            view = replace(view, withheld=tuple(row.payload["withheld"]))
+            if row.payload["outcome"] != Outcome.DISCLOSED:
+                return view
+            envelope = disclosure.parse_envelope(bytes.fromhex(row.payload["envelope"]))
+            return replace(view, fields={name.value: values for name, values in envelope.fields.items()})
+        record = claimed_record(self._node, tx, bound, row)[0] if bound else None
+        if bound is None or record is None:
+            return view
+        released = released_fields(row.payload["approvals"])
+        shown, waiting = _would_disclose(bound.agreement, record, released)
+        return replace(
+            view,
+            fields={f.value: record.fields[f] for f in shown},
+            withheld=tuple(sorted(f.value for f in record.fields if f not in shown)),
+            awaiting_consent=tuple(f.value for f in waiting),
+            record_ref=record.source_ref,
+        )
 
 
-def _would_disclose(agreement: policy.Agreement, record: Record) -> tuple[Field, ...]:
-    """The fields that an approval now would disclose, for the person who decides."""
+def _would_disclose(
+    agreement: policy.Agreement, record: Record, released: Collection[Field]
+) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+    """The fields that an approval now would disclose, and those that wait for a provider's consent."""
     provider_allows = set(policy.handling_codes_of(record.fields.get(Field.HANDLING_CODES, ()))) <= {
         HandlingCode.H0,
         HandlingCode.H1,
     }
-    return tuple(
-        name
-        for name, condition in sorted(agreement.disclose.items())
-        if record.fields.get(name)
-        and (
-            condition in {Condition.ALWAYS, Condition.IF_PRESENT}
-            or (condition is Condition.PROVIDER_CONSENT and provider_allows)
-        )
-    )
+    shown, waiting = [], []
+    for name, condition in sorted(agreement.disclose.items()):
+        if not record.fields.get(name):
+            continue
+        if condition is Condition.PROVIDER_CONSENT and not (provider_allows or name in released):
+            waiting.append(name)
+        elif condition is not Condition.NATIONAL_BASIS or agreement.requires.national_ref:
+            shown.append(name)
+    return tuple(shown), tuple(waiting)

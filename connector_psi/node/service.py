@@ -18,6 +18,7 @@ import structlog
 
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError
+from connector_psi.node.alarms import Alarms
 from connector_psi.node.asked import AskedCases
 from connector_psi.node.caseviews import CaseViews
 from connector_psi.node.evaluation import Evaluation
@@ -76,6 +77,7 @@ class Service:
         self.asked = AskedCases(self.node, self.connector)
         self.received = ReceivedCases(self.node)
         self.cases = CaseViews(self.node)
+        self.alarms = Alarms(self.node)
         self.oversight = Oversight(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
@@ -85,7 +87,7 @@ class Service:
 
     def status(self) -> dict[str, object]:
         """Return what ``connector-psi status --json`` prints."""
-        return node_status(self.node, self.querying)
+        return node_status(self.node, self.querying, self.alarms)
 
     def revoke(self, authority: str) -> bool:
         """Revoke a peer and drop its connection."""
@@ -227,6 +229,7 @@ class Service:
         loops: list[tuple[str, Callable[[], object], float]] = [
             ("log", self.tick_log, settings.log.checkpoint_s),
             ("records", self.registration.expire, 1.0),
+            ("alarms", self.alarms.tell, 60.0),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.

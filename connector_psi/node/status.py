@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from connector_psi import policy
@@ -12,10 +13,11 @@ from connector_psi.oprf.group import backend_name
 from connector_psi.storage import cases, owned, queried, records
 
 if TYPE_CHECKING:
+    from connector_psi.node.alarms import Alarms
     from connector_psi.node.querying import Querying
 
 
-def node_status(node: Node, querying: Querying) -> dict[str, object]:
+def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, object]:
     """Return the state of a node as JSON-able data; ages and times in seconds."""
     now = node.now_ms()
     day = f"{node.clock.now():%Y-%m-%d}"
@@ -66,6 +68,7 @@ def node_status(node: Node, querying: Querying) -> dict[str, object]:
             "agreements": agreements,
             "matches": queried.count_matches(tx),
             "cases": cases.count_cases(tx),
+            "alarms": [asdict(alarm) for alarm in alarms.current(tx)],
         }
     checkpoint = node.signed_checkpoint()
     status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}

@@ -274,7 +274,14 @@ class LocalClient:
     # Cases
 
     def open_case(
-        self, match_id: str, *, purpose: str, legal_basis: str, case_reference: str, justification: str
+        self,
+        match_id: str,
+        *,
+        purpose: str,
+        legal_basis: str,
+        case_reference: str,
+        justification: str,
+        ordered_by: str = "",
     ) -> dict[str, Any]:
         """Ask the owner for disclosure of a confirmed match."""
         request = registry_pb2.RegistryServiceOpenCaseRequest(
@@ -283,6 +290,7 @@ class LocalClient:
             legal_basis=legal_basis,
             case_reference=case_reference,
             justification=justification,
+            ordered_by=ordered_by,
         )
         return convert.case_json(self.call(self.registry.OpenCase, request).case)
 
@@ -299,9 +307,13 @@ class LocalClient:
         """Return a case with its fields."""
         return convert.case_json(self.call(self.registry.GetCase, registry_pb2.GetCaseRequest(case_id=case_id)).case)
 
-    def decide(self, case_id: str, *, approve: bool, reason: str) -> dict[str, Any]:
+    def decide(
+        self, case_id: str, *, approve: bool, reason: str, grade: str = "", released: Sequence[str] = ()
+    ) -> dict[str, Any]:
         """Approve or refuse a case that a peer opened here."""
-        request = registry_pb2.DecideCaseRequest(case_id=case_id, approve=approve, reason=reason)
+        request = registry_pb2.DecideCaseRequest(
+            case_id=case_id, approve=approve, reason=reason, grade=grade, released_fields=released
+        )
         return convert.case_json(self.call(self.registry.DecideCase, request).case)
 
     # The node

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -348,6 +348,18 @@ def match_message(row: MatchRow) -> registry_pb2.Match:
     )
 
 
+def parse_fields(names: Iterable[str]) -> frozenset[Field]:
+    """Return disclosable fields by their names.
+
+    Raises:
+        FormatError: One of them is none.
+    """
+    try:
+        return frozenset(map(Field, names))
+    except ValueError:
+        raise FormatError("released_fields: not the name of a field that a policy knows") from None
+
+
 def case_message(view: CaseView) -> registry_pb2.Case:
     """Return the message of a case."""
     row, p = view.row, view.row.payload
@@ -374,6 +386,12 @@ def case_message(view: CaseView) -> registry_pb2.Case:
         handling=outcome.get("handling", []),
         claimed_types=p.get("types", []),
         erase_after=outcome.get("erase_after", ""),
+        answer_due_ms=view.answer_due_ms,
+        overdue=view.overdue,
+        ordered_by=p.get("ordered_by", ""),
+        opened_by=p.get("opened_by", ""),
+        grades=[decision["grade"] for decision in (*p.get("approvals", ()), p.get("refusal")) if decision],
+        awaiting_consent=list(view.awaiting_consent),
     )
 
 
@@ -437,6 +455,8 @@ def case_summary_json(c: registry_pb2.Case) -> dict[str, Any]:
         "record_ref": c.record_ref,
         "match_id": c.match_id,
         "opened": when(c.opened_ms),
+        "answer_due": when(c.answer_due_ms),
+        "overdue": c.overdue,
         "due": when(c.due_ms),
         "people_needed": c.people_needed,
         "people_approved": c.people_approved,
@@ -453,4 +473,8 @@ def case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "handling": list(c.handling),
         "obligations": list(c.obligations),
         "erase_after": c.erase_after,
+        "ordered_by": c.ordered_by,
+        "opened_by": c.opened_by,
+        "grades": list(c.grades),
+        "awaiting_consent": list(c.awaiting_consent),
     }

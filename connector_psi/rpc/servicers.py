@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from connector_psi import pki
+from connector_psi.disclosure import Grade
 from connector_psi.domain.records import Record
 from connector_psi.errors import FormatError, PurposeRefusedError, RefusedError
 from connector_psi.node.peering import PeerView
@@ -286,6 +287,7 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             legal_basis=request.legal_basis,
             case_reference=request.case_reference,
             justification=request.justification,
+            ordered_by=request.ordered_by,
         )
         return registry_pb2.RegistryServiceOpenCaseResponse(case=self._case(row))
 
@@ -303,7 +305,12 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def DecideCase(self, request: registry_pb2.DecideCaseRequest, context: Context) -> registry_pb2.DecideCaseResponse:
         """A person at the owner approves or refuses."""
         row = self._service.received.decide(
-            _case_id(request.case_id), _person(context), request.reason, approve=request.approve
+            _case_id(request.case_id),
+            _person(context),
+            request.reason,
+            approve=request.approve,
+            grade=_grade(request.grade),
+            released=convert.parse_fields(request.released_fields),
         )
         return registry_pb2.DecideCaseResponse(case=self._case(row))
 
@@ -316,6 +323,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def _case(self, row: CaseRow) -> registry_pb2.Case:
         return convert.case_message(self._service.cases.get(row.request_id))
+
+
+def _grade(text: str) -> Grade:
+    try:
+        return Grade(text or Grade.ADEQUATE)
+    except ValueError:
+        raise FormatError(f"grade: one of {', '.join(Grade)}") from None
 
 
 class NodeServicer(registry_pb2_grpc.NodeServiceServicer):

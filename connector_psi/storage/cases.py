@@ -201,6 +201,16 @@ def list_cases(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int, 
     ]
 
 
+def opened(tx: Tx, states: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Return side, agreement and time of opening of the cases in some states that people may see."""
+    rows = tx.execute(
+        sa.select(cases.c.side, cases.c.agreement, cases.c.opened_ms).where(
+            cases.c.quiet.is_(False), cases.c.state.in_(states)
+        )
+    )
+    return [(row.side, row.agreement, row.opened_ms) for row in rows]
+
+
 def count_cases(tx: Tx) -> dict[str, int]:
     """Return the number of cases that people may see, as ``side.state``."""
     rows = tx.execute(

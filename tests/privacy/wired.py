@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
@@ -38,11 +39,17 @@ class Message:
 class Wired(Federation):
     """Nodes of one process that reach one another over gRPC, and that command lines and callers with certificates reach too."""
 
-    def __init__(self, root: Path, seed: str = "wired", profiles: Sequence[str] = ("ics2", "sis")) -> None:
+    def __init__(
+        self,
+        root: Path,
+        seed: str = "wired",
+        profiles: Sequence[str] = ("ics2", "sis"),
+        start: datetime | None = None,
+    ) -> None:
         self.ports: dict[str, Ports] = {}
         self._wire = root / "wire"
         self._wire.mkdir(parents=True)
-        super().__init__(root, seed, profiles)
+        super().__init__(root, seed, profiles, start)
         for code in profiles:
             node = self.services[code].node
             described = parse_descriptor((root / code / "descriptor.json").read_bytes())

@@ -797,11 +797,14 @@ class RegistryServiceOpenCaseRequest(_message.Message):
     LEGAL_BASIS_FIELD_NUMBER: _builtins.int
     CASE_REFERENCE_FIELD_NUMBER: _builtins.int
     JUSTIFICATION_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     purpose: _builtins.str
     legal_basis: _builtins.str
     case_reference: _builtins.str
     justification: _builtins.str
+    ordered_by: _builtins.str
+    """URN of the person of this authority who ordered it; empty where that is whoever opens it."""
     def __init__(
         self,
         *,
@@ -810,10 +813,11 @@ class RegistryServiceOpenCaseRequest(_message.Message):
         legal_basis: _builtins.str = ...,
         case_reference: _builtins.str = ...,
         justification: _builtins.str = ...,
+        ordered_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_reference", b"case_reference", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_reference", b"case_reference", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "ordered_by", b"ordered_by", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -885,6 +889,12 @@ class Case(_message.Message):
     HANDLING_FIELD_NUMBER: _builtins.int
     CLAIMED_TYPES_FIELD_NUMBER: _builtins.int
     ERASE_AFTER_FIELD_NUMBER: _builtins.int
+    ANSWER_DUE_MS_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
+    OPENED_BY_FIELD_NUMBER: _builtins.int
+    GRADES_FIELD_NUMBER: _builtins.int
+    AWAITING_CONSENT_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Hexadecimal request_id."""
     side: _builtins.str
@@ -904,6 +914,12 @@ class Case(_message.Message):
     people_needed: _builtins.int
     people_approved: _builtins.int
     erase_after: _builtins.str
+    answer_due_ms: _builtins.int
+    """When it has to be answered by its agreement, and whether that time is over without an answer."""
+    overdue: _builtins.bool
+    ordered_by: _builtins.str
+    """Querier: the person who ordered it and the one who opened it."""
+    opened_by: _builtins.str
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]:
         """Querier: the disclosed fields. Owner: what would be, or was, disclosed."""
@@ -916,6 +932,14 @@ class Case(_message.Message):
     def handling(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def claimed_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def grades(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Owner: what each person who decided thought of the justification, in the order of their decisions."""
+
+    @_builtins.property
+    def awaiting_consent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Owner: fields that wait for the consent of the provider of the data."""
+
     def __init__(
         self,
         *,
@@ -940,10 +964,16 @@ class Case(_message.Message):
         handling: _abc.Iterable[_builtins.str] | None = ...,
         claimed_types: _abc.Iterable[_builtins.str] | None = ...,
         erase_after: _builtins.str = ...,
+        answer_due_ms: _builtins.int = ...,
+        overdue: _builtins.bool = ...,
+        ordered_by: _builtins.str = ...,
+        opened_by: _builtins.str = ...,
+        grades: _abc.Iterable[_builtins.str] | None = ...,
+        awaiting_consent: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "fields", b"fields", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_ms", b"opened_ms", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1041,19 +1071,29 @@ class DecideCaseRequest(_message.Message):
     CASE_ID_FIELD_NUMBER: _builtins.int
     APPROVE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELDS_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     approve: _builtins.bool
     reason: _builtins.str
+    grade: _builtins.str
+    """What the person thinks of the justification: adequate (also where it is empty), thin or inadequate."""
+    @_builtins.property
+    def released_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields that the provider of the data released for this case."""
+
     def __init__(
         self,
         *,
         case_id: _builtins.str = ...,
         approve: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        grade: _builtins.str = ...,
+        released_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "case_id", b"case_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "case_id", b"case_id", "grade", b"grade", "reason", b"reason", "released_fields", b"released_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,62 @@
+"""What people of this authority have to look at: counts by agreement, and nothing about any record or case.
+
+Decides: what is an alarm, and that each is written to the log of the process once while it lasts. Cases that people
+must not see raise none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+import structlog
+
+from connector_psi import disclosure
+from connector_psi.node import caseclock
+from connector_psi.node.node import Node
+from connector_psi.storage import cases
+from connector_psi.storage.store import Tx
+
+logger = structlog.get_logger("connector_psi.node")
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that waits for people."""
+
+    code: str
+    """``case.answer_overdue``: the time that the agreement sets for an answer is over."""
+    agreement: str
+    side: str
+    count: int
+
+
+class Alarms:
+    """Use cases of whoever keeps an eye on the node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._told: set[tuple[str, str, str]] = set()
+
+    def current(self, tx: Tx) -> list[Alarm]:
+        """Return the alarms that stand now, by code, agreement and side."""
+        return sorted(self._overdue(tx), key=lambda alarm: (alarm.code, alarm.agreement, alarm.side))
+
+    def tell(self) -> None:
+        """Write each new alarm to the log of the process."""
+        with self._node.store.read() as tx:
+            standing = self.current(tx)
+        for alarm in standing:
+            if (alarm.code, alarm.agreement, alarm.side) not in self._told:
+                logger.warning("alarm", **asdict(alarm))
+        self._told = {(alarm.code, alarm.agreement, alarm.side) for alarm in standing}
+
+    def _overdue(self, tx: Tx) -> list[Alarm]:
+        """Cases without an answer: 12 hours for SIRENE (2018/1862 Art. 8(3)), 48 for core data (2024/982 Art. 47)."""
+        now = self._node.now_ms()
+        within = {bound.code: bound.agreement for bound in self._node.agreements()}
+        found: Counter[tuple[str, str]] = Counter()
+        for side, agreement, opened_ms in cases.opened(tx, [state.value for state in disclosure.WAITING]):
+            if agreement in within and now > caseclock.answer_due(within[agreement], opened_ms):
+                found[agreement, side] += 1
+        return [Alarm("case.answer_overdue", agreement, side, count) for (agreement, side), count in found.items()]
