@@ -114,6 +114,23 @@ def test_a_parquet_file_whose_column_name_is_not_utf_8_is_refused(tmp_path: Path
         list(read_mapping(tmp_path / "mapping.toml", now=START))
 
 
+def test_a_page_that_says_that_it_is_huge_takes_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "own.parquet"
+    table = pa.table({"id": ["1", "2", "3"], "vin": ["WVWZZZ1JZXW000001"] * 3})
+    pq.write_table(table, path, compression="none", use_dictionary=False)
+    raw = path.read_bytes()
+    header = raw.index(b"\x15\x00\x15", 4) + 2
+    assert header == 6, "the first page's header stands first, its lengths as zigzag varints in two fields"
+    end = raw.index(b"\x2c", header)
+    huge = b"\x15\x80\x80\x80\x80\x0b"
+    path.write_bytes(raw[:header] + huge + huge + raw[end:])
+    (tmp_path / "mapping.toml").write_text(MAPPING.format(formats=""), encoding="utf-8")
+    before = pa.default_memory_pool().max_memory()
+    (issue,) = read_mapping(tmp_path / "mapping.toml", now=START)
+    assert getattr(issue, "code", "") == "file.unreadable"
+    assert pa.default_memory_pool().max_memory() - before < 2**26
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
