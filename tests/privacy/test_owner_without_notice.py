@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-import structlog
 
 from connector_psi.audit.entries import Event, parse_leaf
 from connector_psi.domain.records import IdentifierType
@@ -28,6 +27,7 @@ from connector_psi.storage import schema
 from tests.privacy.staging import container, leaves_of
 from tests.privacy.wired import Message, Wired
 from tests.simulation.federation import alert, declaration, person
+from tests.simulation.lines import recorded_lines
 
 CODE = "SIS-CHK:sis-ics2"
 START = datetime.now(tz=UTC).replace(second=0, microsecond=0)
@@ -45,7 +45,7 @@ class Run:
 
 
 def _play(root: Path, *, hit: bool) -> Run:
-    with structlog.testing.capture_logs() as events:
+    with recorded_lines() as events:
         federation = Wired(root, "silent", ("ics2", "sis"), START)
         ics2, sis = federation.services["ics2"], federation.services["sis"]
         boxes = [(IdentifierType.CONTAINER, container(n)) for n in (1, 2, 3)]

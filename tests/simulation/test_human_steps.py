@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from connector_psi.audit.entries import Event, parse_leaf
 from connector_psi.disclosure import Grade, OwnerCaseState
@@ -20,6 +19,7 @@ from connector_psi.node.service import Service
 from connector_psi.pki import Role
 from connector_psi.storage.cases import CaseRow
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.lines import recorded_lines
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
@@ -174,11 +174,11 @@ def test_what_is_not_answered_in_time_is_shown_and_alarmed_at_both_sides_once(fe
         assert service.cases.get(case.request_id).overdue
         expected = {"code": "case.answer_overdue", "agreement": "SIS-OBJ:ics2-sis", "side": side, "count": 1}
         assert service.status()["alarms"] == [expected]
-        with structlog.testing.capture_logs() as lines:
+        with recorded_lines() as lines:
             service.alarms.tell()
             service.alarms.tell()
         assert [line for line in lines if line["event"] == "alarm"] == [
-            {"event": "alarm", "log_level": "warning", **expected}
+            {"event": "alarm", "level": "warning", **expected}
         ]
     sis = federation.services["sis"]
     for name in ("officer1", "officer2"):

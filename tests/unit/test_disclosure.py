@@ -275,7 +275,7 @@ class TestRelease:
 class TestEnvelope:
     def test_not_disclosed_looks_like_the_smallest_disclosure(self) -> None:
         shown = encode_envelope(envelope())
-        hidden = encode_envelope(not_disclosed(agreement(), case_id=CASE, epoch=3, accepted=NOW, t_s=72 * HOUR))
+        hidden = encode_envelope(not_disclosed(agreement(), case_id=CASE, epoch=3, served=NOW))
         assert len(shown) == len(hidden) == ENVELOPE_SIZES[0]
 
         def shape(padded: bytes) -> dict[str, type]:
@@ -285,7 +285,7 @@ class TestEnvelope:
         assert shape(shown) == shape(hidden)
 
     def test_not_disclosed_says_nothing(self) -> None:
-        made = not_disclosed(agreement(), case_id=CASE, epoch=3, accepted=NOW, t_s=72 * HOUR)
+        made = not_disclosed(agreement(), case_id=CASE, epoch=3, served=NOW)
         assert [made.fields, made.handling, made.evaluation, made.obligations] == [{}, (), (), ()]
         for said in (
             {"fields": {Field.ACTION: ("a",)}},
@@ -317,7 +317,7 @@ class TestEnvelope:
         for made in (
             envelope(),
             envelope(VEHICLE, "EUR-XCHK"),
-            not_disclosed(agreement(), case_id=CASE, epoch=0, accepted=NOW, t_s=HOUR),
+            not_disclosed(agreement(), case_id=CASE, epoch=0, served=NOW),
         ):
             assert parse_envelope(encode_envelope(made)) == made
 

@@ -119,7 +119,7 @@ class TestSheets:
             "2 people of the Europol national unit or the police to confirm the match; 2 people of customs to approve the case"
         )
         assert facts("SIS-CHK")["Needs"] == "1 person of the national SIS office to confirm the match"
-        assert facts("SIS-CHK")["Owner's notice"].startswith("silent: nobody at customs is told or asked; 4 cases")
+        assert facts("SIS-CHK")["Owner's notice"].startswith("silent: nobody at customs is told or asked; 1 case")
         assert "within 12 hours" in facts("SIS-OBJ")["Owner's notice"]
 
     def test_retention_and_references(self) -> None:
