@@ -20,7 +20,7 @@ import typer
 from rich.text import Text
 
 from connector_psi import errors
-from connector_psi.commands import intake, log, nodes, policies, quality, review, systems
+from connector_psi.commands import access, intake, log, nodes, policies, quality, review, systems
 from connector_psi.commands.output import EXIT_CODES, err, log_to_stderr, plain
 
 _EPILOG = (
@@ -43,6 +43,7 @@ for _name, _group in (
     ("peer", nodes.peer_app),
     ("matches", review.matches_app),
     ("cases", review.cases_app),
+    ("access", access.access_app),
     ("log", log.log_app),
     ("policy", policies.policy_app),
     ("systems", systems.systems_app),

@@ -92,7 +92,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     shown = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
         # Ids stand first and are copied into other commands: they stay in one piece.
-        shown.add_column(column, overflow="fold", no_wrap=column in {"match", "case"})
+        shown.add_column(column, overflow="fold", no_wrap=column in {"match", "case", "request"})
     for row in rows:
         shown.add_row(*(Text("" if cell is None else plain(cell)) for cell in row))
     out.print(shown)

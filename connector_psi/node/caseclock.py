@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 
@@ -10,9 +11,17 @@ from connector_psi import disclosure
 from connector_psi.node.node import Node, from_millis, millis
 from connector_psi.policy import Agreement
 from connector_psi.storage import cases as store
-from connector_psi.storage.cases import CaseRow
 
 logger = structlog.get_logger("connector_psi.node")
+
+
+class Accepted(Protocol):
+    """What was taken in at some time: a case, a request for access."""
+
+    @property
+    def opened_ms(self) -> int:
+        """When, in Unix milliseconds."""
+        ...
 
 
 def next_slot_ms(node: Node) -> int:
@@ -20,7 +29,7 @@ def next_slot_ms(node: Node) -> int:
     return millis(disclosure.next_slot(from_millis(node.now_ms()), node.config.disclosure.slot_s))
 
 
-def decided_slot_ms(node: Node, row: CaseRow) -> int:
+def decided_slot_ms(node: Node, row: Accepted) -> int:
     """Return the slot of a case that is decided now, in Unix milliseconds."""
     settings = node.config.disclosure
     return millis(
@@ -30,7 +39,7 @@ def decided_slot_ms(node: Node, row: CaseRow) -> int:
     )
 
 
-def last_slot(node: Node, row: CaseRow) -> datetime:
+def last_slot(node: Node, row: Accepted) -> datetime:
     """Return the last slot of a case: whoever decides after it is too late."""
     settings = node.config.disclosure
     return disclosure.last_slot(from_millis(row.opened_ms), settings.not_disclosed_after_s, settings.slot_s)

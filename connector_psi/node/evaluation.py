@@ -1,5 +1,7 @@
 """The owner answers queries: authorise, debit, log, evaluate, prove; one transaction before any element is touched.
 
+In ``case`` mode the grant is debited in that transaction too, besides the capacity of the class.
+
 The same request again returns the same bytes and debits nothing; another body under its id is refused. Elements are
 recomputed, the proof (whose nonce is random) is kept.
 """
@@ -19,9 +21,11 @@ from connector_psi.node.node import OWNER, Node
 from connector_psi.oprf import suite
 from connector_psi.protocol import owner
 from connector_psi.protocol.owner import Query
-from connector_psi.storage import owned
+from connector_psi.storage import accesses, owned
 
 _KEYS_HELD = 64
+_NO_GRANT = "no grant"
+"""Whatever is wrong with a grant: unknown, another peer's, another agreement's, over, used up, or not wanted at all."""
 
 
 class Evaluation:
@@ -36,7 +40,8 @@ class Evaluation:
         """Return ``(evaluated elements, proof)``, n x 32 and 64 bytes.
 
         Raises:
-            PurposeRefusedError: The peer is not the querier, or the class is not covered.
+            PurposeRefusedError: The peer is not the querier, the class is not covered, or there is no grant in ``case``
+                mode, which holds so many elements and is not over, or an ``access_id`` in ``bulk`` mode.
             CapacityExceededError: The capacity of the class is used up.
             ConflictError: Another body came under this id.
             KeyUnavailableError: The epoch is not, or no longer, in force.
@@ -46,16 +51,26 @@ class Evaluation:
         bound = node.bound(query.agreement, OWNER, query.querier)
         if query.token_class not in bound.agreement.classes:
             raise PurposeRefusedError("the class is not covered")
-        if bound.agreement.mode is Mode.CASE or query.access_id:
-            # Grants come with the case-mode agreements; until then nothing of that kind is answered.
-            raise PurposeRefusedError("no grant")
+        if (bound.agreement.mode is Mode.CASE) is not bool(query.access_id):
+            raise PurposeRefusedError(_NO_GRANT)
         keys = self._class_keys(query.agreement, query.epoch)[query.token_class]
         capacity = policy.capacity_for(bound.agreement, query.token_class)
         request_hash = hashlib.sha256(
             query.batch_commitment + query.source_commitment + query.actor_commitment + query.access_id
         ).digest()
         with node.store.write() as tx:
+            said = {"operation": "evaluation", "peer": query.querier}
+            if query.access_id:
+                # Before anything else, and for a request that comes again too: a grant that is over answers nothing.
+                granted = accesses.granted(tx, query.querier, query.agreement, query.access_id, node.now_ms())
+                if granted is None:
+                    raise PurposeRefusedError(_NO_GRANT)
+                said["access"] = granted.hex()
             if owned.claim_request(tx, query.querier, query.request_id, query.agreement, query.epoch, request_hash):
+                if query.access_id and not accesses.debit(
+                    tx, query.querier, query.agreement, query.access_id, node.now_ms(), query.n_padded
+                ):
+                    raise PurposeRefusedError(_NO_GRANT)
                 day = f"{node.clock.now():%Y-%m-%d}"
                 owned.debit(
                     tx,
@@ -69,7 +84,7 @@ class Evaluation:
                 node.append(
                     tx,
                     Event.CONSULT,
-                    {"operation": "evaluation", "peer": query.querier},
+                    said,
                     bound,
                     epoch=query.epoch,
                     token_class=query.token_class.label,

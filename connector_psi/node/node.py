@@ -1,10 +1,9 @@
 """An open node: its store, keys, log, policy and peers, wired together once.
 
 Decides: what exactly one process holds, how a use case writes its log entry in the transaction of what it does, when
-the
-node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation`` (owner),
-``querying``
-(querier), ``asked``, ``received`` and ``caseviews`` (cases), ``oversight`` (the log).
+the node stops answering for good. The use cases themselves: ``registration``, ``publishing`` and ``evaluation``
+(owner), ``querying`` (querier), ``asked``, ``received`` and ``caseviews`` (cases), ``access``, ``granting`` and
+``accessviews`` (access by case), ``oversight`` (the log).
 """
 
 from __future__ import annotations

@@ -62,6 +62,34 @@ class OutcomeAnswer:
     proof: LeafProof
 
 
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """A RequestAccess request."""
+
+    agreement: str
+    request_id: bytes
+    case_reference: str
+    offence: str
+    necessity: str
+    identifiers: int
+    expires_ms: int
+    actor_commitments: bytes
+    """2 x 32 bytes: who asks, and who ordered it."""
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AccessAnswer:
+    """A served answer to a RequestAccess; nothing was granted where it equals ``NO_ACCESS``."""
+
+    access_id: bytes
+    identifiers: int
+    elements: int
+    expires_ms: int
+
+
+ACCESS_ID_BYTES = 16
+NO_ACCESS = AccessAnswer(bytes(ACCESS_ID_BYTES), 0, 0, 0)
 FILTER = "filter"
 TICKETS = "tickets"
 
@@ -87,6 +115,10 @@ class OwnerPort(Protocol):
 
     def get_outcome(self, agreement: str, request_id: bytes) -> OutcomeAnswer | None:
         """Return the outcome once it is served, None before."""
+        ...
+
+    def request_access(self, request: AccessRequest) -> AccessAnswer | None:
+        """Ask for a grant, or for the answer to an earlier request; None while it is pending."""
         ...
 
 

@@ -15,8 +15,9 @@ import os
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.purposes import Mode
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
@@ -62,12 +64,14 @@ class _Mapped:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A logged batch and what is sent of it."""
+class Ready:
+    """A batch and what is sent of it."""
 
     batch: Batch
     prepared: Prepared
-    payload: Mapping[str, Any]
+    payload: Mapping[str, Any] = field(repr=False)
+    said: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """For the entry in the log: who asks, and with which records."""
 
 
 class Querying:
@@ -260,12 +264,16 @@ class Querying:
                 covered = records.live_after(node.store, tx, taken.cursor_seq, limit, node.now_ms())
                 newest = records.max_change_seq(tx)
             followed = len(covered)
+            if bound.agreement.mode is Mode.CASE:
+                # Nothing is asked here without a grant (``access``): what was withdrawn is taken back, no more.
+                self._pass_over(code, taken, newest)
+                return 0
             if open_rows:
                 # A crash: the round is the one whose batches were logged, whatever was registered since.
                 until = open_rows[0].round_seq
                 covered = [r for r in covered if r.change_seq <= until]
                 covered = self._own(bound, covered)
-                ready = [self._ready(bound, taken, row) for row in open_rows]
+                ready = [self.ready(bound, taken, row) for row in open_rows]
             else:
                 # Changes without a live record (withdrawn, expired) need no query.
                 until = covered[-1].change_seq if len(covered) == node.config.query.records_per_round else newest
@@ -276,21 +284,74 @@ class Querying:
             self._finish_round(bound, taken, covered, ready, until)
         return followed
 
+    def _pass_over(self, code: str, taken: TakenSet, until: int) -> None:
+        if until > taken.cursor_seq:
+            with self._node.store.write() as tx:
+                queried.mark_left(tx, code, taken.cursor_seq, until)
+                queried.advance_cursor(tx, code, taken.epoch, until)
+
+    @contextmanager
+    def set_in_use(self, code: str) -> Iterator[TakenSet | None]:
+        """The set in use of an agreement, None without one that holds; no other is taken and no round run meanwhile."""
+        with self._running:
+            with self._node.store.read() as tx:
+                taken = queried.current_set(tx, code)
+            yield None if taken is None or taken.not_after_ms <= self._node.now_ms() else taken
+
     def _own(self, bound: Bound, covered: Sequence[StoredRecord]) -> list[StoredRecord]:
         """The records that this authority may ask with under an agreement, by their category."""
         return [stored for stored in covered if stored.record.category in bound.agreement.querier_categories]
 
-    def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[_Ready]:
+    def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[Ready]:
         """Form batches, and log them with seed and tokens in one transaction, before anything is sent."""
         node = self._node
-        by_class: dict[TokenClass, dict[bytes, list[StoredRecord]]] = defaultdict(dict)
-        for stored in covered:
-            for identifier_type, token in record_tokens(bound.agreement, stored.record):
-                holders = by_class[IDENTIFIER_TABLE[identifier_type].token_class].setdefault(token, [])
-                holders.append(stored)
+        wanted = [
+            (kind, token, stored) for stored in covered for kind, token in record_tokens(bound.agreement, stored.record)
+        ]
         actor = f"urn:connector-psi:authority:{node.authority}"
+        formed = self.form(bound, taken, wanted, actor, until)
+        if not formed:
+            return []
+        with node.store.write() as tx:
+            for ready in formed:
+                batch = ready.batch
+                queried.put_batch(
+                    node.store,
+                    tx,
+                    batch.request_id,
+                    bound.code,
+                    taken.epoch,
+                    int(batch.token_class),
+                    until,
+                    ready.payload,
+                    node.now_ms(),
+                )
+                self.log(tx, bound, taken, ready)
+        return formed
+
+    def form(
+        self,
+        bound: Bound,
+        taken: TakenSet,
+        wanted: Iterable[tuple[IdentifierType, bytes, StoredRecord]],
+        actor: str,
+        round_seq: int = 0,
+    ) -> list[Ready]:
+        """Make batches of tokens, class by class. Nothing may be sent before they were kept and logged.
+
+        Args:
+            bound: The agreement.
+            taken: The set that is asked.
+            wanted: Tokens, each with a record that holds it.
+            actor: URI of the system or the person who asks.
+            round_seq: Up to which change the round goes.
+        """
+        node = self._node
+        by_class: dict[TokenClass, dict[bytes, list[StoredRecord]]] = defaultdict(dict)
+        for identifier_type, token, stored in wanted:
+            by_class[IDENTIFIER_TABLE[identifier_type].token_class].setdefault(token, []).append(stored)
         commitment = node.keyring.actor_commitment(bound.code, node.clock.now().date(), actor)
-        formed: list[tuple[_Ready, list[str]]] = []
+        formed: list[Ready] = []
         for token_class, holders_of in by_class.items():
             tokens = list(holders_of)
             start = 0
@@ -306,44 +367,55 @@ class Querying:
                     "actor_commitment": commitment.hex(),
                 }
                 refs = sorted({stored.record.source_ref for token in own for stored in holders_of[token]})
-                row = BatchRow(node.random.bytes(16), int(token_class), until, payload)
-                formed.append((self._ready(bound, taken, row), refs))
-        if not formed:
-            return []
-        with node.store.write() as tx:
-            for ready, refs in formed:
-                batch = ready.batch
-                queried.put_batch(
-                    node.store,
-                    tx,
-                    batch.request_id,
-                    bound.code,
-                    taken.epoch,
-                    int(batch.token_class),
-                    until,
-                    ready.payload,
-                    node.now_ms(),
-                )
-                node.append(
-                    tx,
-                    Event.CONSULT,
-                    {"operation": "consultation", "actor": actor, "records": refs, **ready.payload},
-                    bound,
-                    epoch=taken.epoch,
-                    token_class=batch.token_class.label,
-                    request_id=batch.request_id,
-                    purpose=bound.agreement.purpose.value,
-                    n_padded=batch.n_padded,
-                    batch_commitment=ready.prepared.commitment,
-                    source_commitment=_source_commitment(batch, ready.payload),
-                    actor_commitment=commitment,
-                    manifest_hash=taken.manifest_hash,
-                )
-        return [ready for ready, _ in formed]
+                row = BatchRow(node.random.bytes(16), int(token_class), round_seq, payload)
+                formed.append(replace(self.ready(bound, taken, row), said={"actor": actor, "records": refs}))
+        return formed
+
+    def log(self, tx: Tx, bound: Bound, taken: TakenSet, ready: Ready, **said: str) -> None:
+        """Write the CONSULT entry of a batch, with seed and tokens in its body, in the transaction that keeps it."""
+        batch = ready.batch
+        self._node.append(
+            tx,
+            Event.CONSULT,
+            {"operation": "consultation", **said, **ready.said, **ready.payload},
+            bound,
+            epoch=taken.epoch,
+            token_class=batch.token_class.label,
+            request_id=batch.request_id,
+            purpose=bound.agreement.purpose.value,
+            n_padded=batch.n_padded,
+            batch_commitment=ready.prepared.commitment,
+            source_commitment=_source_commitment(batch, ready.payload),
+            actor_commitment=bytes.fromhex(ready.payload["actor_commitment"]),
+            manifest_hash=taken.manifest_hash,
+        )
 
     def _finish_round(
-        self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], formed: Sequence[_Ready], until: int
+        self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], formed: Sequence[Ready], until: int
     ) -> None:
+        found = self.ask(bound, taken, formed)
+        with self._node.store.write() as tx:
+            self.keep_matches(tx, bound, taken, covered, found)
+            queried.mark_left(tx, bound.code, taken.cursor_seq, until)
+            queried.drop_batches(tx, bound.code, taken.epoch)
+            queried.advance_cursor(tx, bound.code, taken.epoch, until)
+
+    def ask(
+        self, bound: Bound, taken: TakenSet, formed: Sequence[Ready], access_id: bytes = b""
+    ) -> Mapping[bytes, list[Opened]]:
+        """Send batches, check the proofs, and look up. Returns what each token opened.
+
+        Args:
+            bound: The agreement.
+            taken: The set in use, which stays so meanwhile.
+            formed: Batches that were kept and logged.
+            access_id: Of the grant, in ``case`` mode.
+
+        Raises:
+            UnavailableError: The owner cannot be reached now.
+            RefusedError: The owner refuses.
+            PeerError: The owner's answer does not hold.
+        """
         node = self._node
         owner = self._connector.owner(bound.peer)
         class_keys = {str(label): key for label, key in manifests.parse_manifest(taken.manifest).class_keys.items()}
@@ -360,7 +432,7 @@ class Querying:
                 batch_commitment=ready.prepared.commitment,
                 source_commitment=_source_commitment(batch, ready.payload),
                 actor_commitment=bytes.fromhex(ready.payload["actor_commitment"]),
-                access_id=b"",
+                access_id=access_id,
                 blinded_elements=ready.prepared.blinded_elements,
             )
             evaluated, proof = owner.evaluate(query)
@@ -376,18 +448,36 @@ class Querying:
                 if opened.ticket.token_class != batch.token_class:
                     raise ProtocolError(f"{bound.code}: a ticket of another class")
                 found[batch.tokens[opened.token_index]].append(opened)
-        with node.store.write() as tx:
-            weak = 0
-            kept: set[bytes] = set()
-            for stored in covered:
-                weak += self._judge(bound, taken, stored, found, tx, kept)
-            queried.mark_gone(tx, bound.code, [stored.id for stored in covered], kept)
-            queried.mark_left(tx, bound.code, taken.cursor_seq, until)
-            queried.count_weak(tx, bound.code, taken.epoch, weak)
-            queried.drop_batches(tx, bound.code, taken.epoch)
-            queried.advance_cursor(tx, bound.code, taken.epoch, until)
+        return found
 
-    def _ready(self, bound: Bound, taken: TakenSet, row: BatchRow) -> _Ready:
+    def keep_matches(
+        self,
+        tx: Tx,
+        bound: Bound,
+        taken: TakenSet,
+        covered: Sequence[StoredRecord],
+        found: Mapping[bytes, list[Opened]],
+        whole: Sequence[StoredRecord] | None = None,
+    ) -> None:
+        """Judge what was found for records and keep the matches; undecided ones that are no more are taken back.
+
+        Args:
+            tx: The transaction that ends the round.
+            bound: The agreement.
+            taken: The set that was asked.
+            covered: Records that were asked with.
+            found: What ``ask`` returned.
+            whole: Those of them of which every token was asked; by default all.
+        """
+        weak = 0
+        kept: set[bytes] = set()
+        for stored in covered:
+            weak += self._judge(bound, taken, stored, found, tx, kept)
+        queried.mark_gone(tx, bound.code, [stored.id for stored in (covered if whole is None else whole)], kept)
+        queried.count_weak(tx, bound.code, taken.epoch, weak)
+
+    def ready(self, bound: Bound, taken: TakenSet, row: BatchRow) -> Ready:
+        """Return a batch with what is sent of it; always the same bytes."""
         batch = Batch(
             querier=self._node.authority,
             agreement=bound.code,
@@ -397,7 +487,7 @@ class Querying:
             seed=bytes.fromhex(row.payload["seed"]),
             tokens=tuple(bytes.fromhex(token) for token in row.payload["tokens"]),
         )
-        return _Ready(batch, batch.prepare(), row.payload)
+        return Ready(batch, batch.prepare(), row.payload)
 
     # Judging
 

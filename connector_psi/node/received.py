@@ -318,7 +318,7 @@ class ReceivedCases:
         decision, _, record = self._decision(tx, row)
         state = OwnerCaseState(row.state)
         bound = _bound_or_none(node, row)
-        agreement = bound.agreement if bound is not None else self._stored_agreement(tx, row)
+        agreement = bound.agreement if bound is not None else stored_agreement(node, tx, row.agreement)
         sizes = disclosure.envelope_sizes(agreement)
         # Where nobody at the owner is asked, all is served from one slot; else what is no disclosure has to wait.
         later = disclosure.not_disclosed_at(from_millis(row.opened_ms), settings.not_disclosed_after_s)
@@ -387,16 +387,21 @@ class ReceivedCases:
             ),
         )
 
-    def _stored_agreement(self, tx: Tx, row: CaseRow) -> policy.Agreement:
-        """The agreement of a case whose peer was revoked, or that left the policy, since."""
-        stored = peers.get_agreement(tx, row.agreement)
-        if stored is not None:
-            return policy.Agreement.model_validate_json(stored.definition)
-        for template in self._node.pack.templates:
-            if row.agreement.startswith(f"{template.code}:"):
-                querier, _, owner = row.agreement.partition(":")[2].partition("-")
-                return policy.instantiate(template, querier, owner, synthetic=self._node.synthetic)
-        raise PurposeRefusedError(f"{row.agreement}: not in the policy any more")
+
+def stored_agreement(node: Node, tx: Tx, code: str) -> policy.Agreement:
+    """Return the agreement of a case whose peer was revoked, or that left the policy, since.
+
+    Raises:
+        PurposeRefusedError: Neither the store nor the policy knows it any more.
+    """
+    stored = peers.get_agreement(tx, code)
+    if stored is not None:
+        return policy.Agreement.model_validate_json(stored.definition)
+    for template in node.pack.templates:
+        if code.startswith(f"{template.code}:"):
+            querier, _, owner = code.partition(":")[2].partition("-")
+            return policy.instantiate(template, querier, owner, synthetic=node.synthetic)
+    raise PurposeRefusedError(f"{code}: not in the policy any more")
 
 
 def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:

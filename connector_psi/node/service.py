@@ -17,11 +17,15 @@ from pathlib import Path
 import structlog
 
 from connector_psi.domain.clock import Clock, RandomSource
+from connector_psi.domain.purposes import Mode
 from connector_psi.errors import AuditError, ConnectorError, PurposeRefusedError
+from connector_psi.node.access import AskedAccess
+from connector_psi.node.accessviews import AccessViews
 from connector_psi.node.alarms import Alarms
 from connector_psi.node.asked import AskedCases
 from connector_psi.node.caseviews import CaseViews
 from connector_psi.node.evaluation import Evaluation
+from connector_psi.node.granting import Granting
 from connector_psi.node.node import OWNER, QUERIER, Node
 from connector_psi.node.oversight import Oversight
 from connector_psi.node.peering import Peering
@@ -78,6 +82,9 @@ class Service:
         self.received = ReceivedCases(self.node)
         self.cases = CaseViews(self.node)
         self.alarms = Alarms(self.node)
+        self.granting = Granting(self.node)
+        self.asked_access = AskedAccess(self.node, self.connector, self.querying)
+        self.accesses = AccessViews(self.node)
         self.oversight = Oversight(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
@@ -168,7 +175,9 @@ class Service:
         return published
 
     def tick_query(self) -> int:
-        """Take new sets and query changed records of every agreement. Returns how many records were covered.
+        """Take new sets and query changed records of every agreement, or what was granted by case.
+
+        Returns how many records were covered.
 
         An agreement whose owner fails does not keep the others waiting.
 
@@ -179,8 +188,14 @@ class Service:
         covered = 0
         failure: ConnectorError | None = None
         for bound in self.node.agreements(QUERIER):
+            by_case = bound.agreement.mode is Mode.CASE
             try:
+                if by_case:
+                    # What was begun before a crash is finished in its own set, before a newer one takes its place.
+                    self.asked_access.query(bound.code, begin=False)
                 self.querying.take_newest(bound.code)
+                if by_case:
+                    self.asked_access.query(bound.code, begin=True)
                 while count := self.querying.run_round(bound.code):
                     covered += count
             except AuditError:
@@ -193,8 +208,24 @@ class Service:
         return covered
 
     def tick_cases(self) -> int:
-        """Move the cases of both sides on."""
-        return self.received.advance() + self.asked.advance()
+        """Move the cases and the requests for access of both sides on."""
+        return self.tick_owned_cases() + self.tick_queried_cases()
+
+    def tick_owned_cases(self) -> int:
+        """Move what peers opened here on."""
+        return self.received.advance() + self.granting.advance()
+
+    def tick_queried_cases(self) -> int:
+        """Move what this node opened at peers on, cases and requests for access apart.
+
+        Raises:
+            PeerError: The first answer that does not hold, after everything had its turn.
+        """
+        try:
+            moved = self.asked.advance()
+        finally:
+            granted = self.asked_access.advance()
+        return moved + granted
 
     # Waiting
 
@@ -233,8 +264,8 @@ class Service:
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.
-            ("owned cases", self.received.advance, min(1.0, settings.disclosure.slot_s / 4)),
-            ("queried cases", self.asked.advance, min(1.0, settings.disclosure.slot_s / 4)),
+            ("owned cases", self.tick_owned_cases, min(1.0, settings.disclosure.slot_s / 4)),
+            ("queried cases", self.tick_queried_cases, min(1.0, settings.disclosure.slot_s / 4)),
         ]
         for name, turn, pause_s in loops:
             thread = threading.Thread(target=self._loop, args=(name, turn, pause_s), name=f"loop-{name}", daemon=True)

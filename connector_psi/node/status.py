@@ -10,7 +10,7 @@ from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, Node
 from connector_psi.oprf.group import backend_name
-from connector_psi.storage import cases, owned, queried, records
+from connector_psi.storage import accesses, cases, owned, queried, records
 
 if TYPE_CHECKING:
     from connector_psi.node.alarms import Alarms
@@ -69,6 +69,7 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "matches": queried.count_matches(tx),
             "cases": cases.count_cases(tx),
             "alarms": [asdict(alarm) for alarm in alarms.current(tx)],
+            "access": accesses.count(tx),
         }
     checkpoint = node.signed_checkpoint()
     status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}

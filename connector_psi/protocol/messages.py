@@ -26,6 +26,7 @@ _KEY = b"connector-psi/v1 key"
 _DERIVE = b"connector-psi/v1 derive"
 _BATCH = b"connector-psi/v1 batch"
 _CASE = b"connector-psi/v1 case\n"
+_ACCESS = b"connector-psi/v1 access\n"
 
 
 def lp(value: bytes | str) -> bytes:
@@ -134,6 +135,57 @@ def case_bytes(
         actor_commitments,
     )
     return _CASE + b"".join(lp(part) for part in parts)
+
+
+def access_bytes(
+    *,
+    querier: str,
+    agreement: str,
+    request_id: bytes,
+    case_reference: str,
+    offence: str,
+    necessity: str,
+    identifiers: int,
+    expires_ms: int,
+    actor_commitments: bytes,
+) -> bytes:
+    """Return the bytes that the querier signs when it asks for access."""
+    parts: tuple[bytes | str, ...] = (
+        querier,
+        agreement,
+        request_id,
+        case_reference,
+        offence,
+        necessity,
+        struct.pack(">I", identifiers),
+        struct.pack(">Q", expires_ms),
+        actor_commitments,
+    )
+    return _ACCESS + b"".join(lp(part) for part in parts)
+
+
+def grant_elements(identifiers: int, classes: int) -> int:
+    """Return how many padded elements a grant of ``identifiers`` holds, over all classes.
+
+    The owner sees padded sizes alone, so a grant is counted in them: as many as that number of identifiers can take at
+    most, when they are spread over the classes and each class is one padded batch. One identifier takes 8, three of
+    three classes 24; 24 take 48 at most (22 of one class, padded to 32, and one of each other, padded to 8).
+
+    Args:
+        identifiers: 1 to 4,096.
+        classes: Of the agreement, at least 1.
+
+    Raises:
+        ProtocolError: No batch holds so many.
+
+    Cost: classes x identifiers^2.
+    """
+    padded_batch_size(identifiers)
+    most = [0] + [padded_batch_size(n) for n in range(1, identifiers + 1)]
+    one_class = list(most)
+    for _ in range(classes - 1):
+        most = [max(one_class[part] + most[n - part] for part in range(n + 1)) for n in range(identifiers + 1)]
+    return most[identifiers]
 
 
 def padded_batch_size(n: int) -> int:

@@ -139,6 +139,13 @@ class PeerClient:
             return None
         return ports.OutcomeAnswer(answer.envelope, answer.signature, answer.salt, convert.leaf_proof(answer.proof))
 
+    def request_access(self, request: ports.AccessRequest) -> ports.AccessAnswer | None:
+        """Ask for a grant, or for the answer to an earlier request."""
+        message = convert.access_request_message(request)
+        return convert.access_answer(
+            _raised(lambda: self._disclosure.RequestAccess(message, timeout=DEADLINE_S), self._where)
+        )
+
 
 class PeerConnector:
     """Connections to peers, one channel each; implements ``ports.Connector``."""
@@ -315,6 +322,54 @@ class LocalClient:
             case_id=case_id, approve=approve, reason=reason, grade=grade, released_fields=released
         )
         return convert.case_json(self.call(self.registry.DecideCase, request).case)
+
+    # Access by case
+
+    def request_access(
+        self,
+        agreement: str,
+        records: Sequence[tuple[str, str]],
+        *,
+        case_reference: str,
+        offence: str,
+        necessity: str,
+        hours: int = 0,
+        ordered_by: str = "",
+    ) -> dict[str, Any]:
+        """Ask the owner for access with the identifiers of some own records, given by source and reference."""
+        request = registry_pb2.RegistryServiceRequestAccessRequest(
+            agreement=agreement,
+            records=[registry_pb2.RecordName(source=source, source_ref=ref) for source, ref in records],
+            case_reference=case_reference,
+            offence=offence,
+            necessity=necessity,
+            hours=hours,
+            ordered_by=ordered_by,
+        )
+        return convert.access_json(self.call(self.registry.RequestAccess, request).access)
+
+    def accesses(self, state: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the requests for access of both sides, oldest first."""
+        offset = 0
+        while page := self.call(
+            self.registry.ListAccess, registry_pb2.ListAccessRequest(state=state, offset=offset)
+        ).access:
+            yield from map(convert.access_json, page)
+            offset += len(page)
+
+    def access(self, request_id: str) -> dict[str, Any]:
+        """Return a request for access."""
+        request = registry_pb2.GetAccessRequest(request_id=request_id)
+        return convert.access_json(self.call(self.registry.GetAccess, request).access)
+
+    def decide_access(
+        self, request_id: str, *, approve: bool, reason: str, identifiers: int = 0, hours: int = 0
+    ) -> dict[str, Any]:
+        """Grant or refuse access that a peer asked for."""
+        request = registry_pb2.DecideAccessRequest(
+            request_id=request_id, approve=approve, reason=reason, identifiers=identifiers, hours=hours
+        )
+        return convert.access_json(self.call(self.registry.DecideAccess, request).access)
 
     # The node
 

@@ -30,6 +30,7 @@ from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, typ
 
 if TYPE_CHECKING:
     # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
+    from connector_psi.node.accessviews import AccessView
     from connector_psi.node.caseviews import CaseView
     from connector_psi.node.registration import Position, Result
     from connector_psi.protocol.owner import Query
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 SET_FILES = {ports.FILTER: matching_pb2.SET_FILE_FILTER, ports.TICKETS: matching_pb2.SET_FILE_TICKETS}
 _FILE_NAMES = {number: name for name, number in SET_FILES.items()}
 CASE_SIZES = (4_096, 16_384, 65_536)
-"""Lengths of an OpenCase message; the longest holds every case that an owner takes."""
+"""Lengths of an OpenCase and of a RequestAccess message; the longest holds everything that an owner takes."""
 MAX_POSITION_KEY = 200
 MAX_POSITION_TEXT = 2_000
 _MAX_VERSION = 2**62
@@ -49,6 +50,7 @@ _OUTCOMES = {
     "duplicate": registry_pb2.REGISTER_OUTCOME_DUPLICATE,
     "rejected": registry_pb2.REGISTER_OUTCOME_REJECTED,
 }
+_P = TypeVar("_P", disclosure_pb2.OpenCaseRequest, disclosure_pb2.RequestAccessRequest)
 W = TypeVar("W", SourceSystem, Field, IdentifierType, PartyKind)
 OUTCOME_NAMES: Mapping[int, str] = {number: name for name, number in _OUTCOMES.items()}
 
@@ -138,6 +140,10 @@ def open_case_request(request: ports.CaseRequest, at_least: int = 0) -> disclosu
         actor_commitments=request.actor_commitments,
         signature=request.signature,
     )
+    return _padded(message, "case")
+
+
+def _padded(message: _P, what: str) -> _P:
     length = message.ByteSize()
     for size in (size for size in CASE_SIZES if size >= at_least):
         # Beside its bytes a field costs its tag and its length: 2 below 128 bytes, 3 below 16 KiB, 4 above. Where these
@@ -146,7 +152,7 @@ def open_case_request(request: ports.CaseRequest, at_least: int = 0) -> disclosu
             message.padding = bytes(max(0, size - length - overhead))
             if message.ByteSize() == size:
                 return message
-    raise FormatError("case: larger than any case that an owner takes")
+    raise FormatError(f"{what}: larger than any that an owner takes")
 
 
 def parse_case_request(message: disclosure_pb2.OpenCaseRequest) -> ports.CaseRequest:
@@ -164,6 +170,60 @@ def parse_case_request(message: disclosure_pb2.OpenCaseRequest) -> ports.CaseReq
         actor_commitments=message.actor_commitments,
         signature=message.signature,
     )
+
+
+def access_request_message(request: ports.AccessRequest) -> disclosure_pb2.RequestAccessRequest:
+    """Return the message of a request for access, padded to a step of ``CASE_SIZES``.
+
+    Raises:
+        FormatError: It is larger than that.
+    """
+    message = disclosure_pb2.RequestAccessRequest(
+        agreement=request.agreement,
+        request_id=request.request_id,
+        case_reference=request.case_reference,
+        offence=request.offence,
+        necessity=request.necessity,
+        identifiers=request.identifiers,
+        expires_ms=request.expires_ms,
+        signature=request.signature,
+        actor_commitments=request.actor_commitments,
+    )
+    return _padded(message, "access")
+
+
+def parse_access_request(message: disclosure_pb2.RequestAccessRequest) -> ports.AccessRequest:
+    """Return the request for access of a peer."""
+    return ports.AccessRequest(
+        agreement=message.agreement,
+        request_id=message.request_id,
+        case_reference=message.case_reference,
+        offence=message.offence,
+        necessity=message.necessity,
+        identifiers=message.identifiers,
+        expires_ms=message.expires_ms,
+        actor_commitments=message.actor_commitments,
+        signature=message.signature,
+    )
+
+
+def access_answer_message(answer: ports.AccessAnswer | None) -> disclosure_pb2.RequestAccessResponse:
+    """Return the message of an answer, the same length whatever it says: None is PENDING."""
+    said = ports.NO_ACCESS if answer is None else answer
+    return disclosure_pb2.RequestAccessResponse(
+        state=disclosure_pb2.OUTCOME_STATE_PENDING if answer is None else disclosure_pb2.OUTCOME_STATE_SERVED,
+        access_id=said.access_id,
+        identifiers=said.identifiers,
+        elements=said.elements,
+        expires_ms=said.expires_ms,
+    )
+
+
+def access_answer(message: disclosure_pb2.RequestAccessResponse) -> ports.AccessAnswer | None:
+    """Return what an owner answered, None while it is pending."""
+    if message.state != disclosure_pb2.OUTCOME_STATE_SERVED:
+        return None
+    return ports.AccessAnswer(message.access_id, message.identifiers, message.elements, message.expires_ms)
 
 
 # Local port
@@ -395,6 +455,34 @@ def case_message(view: CaseView) -> registry_pb2.Case:
     )
 
 
+def access_message(view: AccessView) -> registry_pb2.Access:
+    """Return the message of a request for access."""
+    row, p = view.row, view.row.payload
+    return registry_pb2.Access(
+        request_id=row.request_id.hex(),
+        side=row.side,
+        agreement=row.agreement,
+        peer=row.peer,
+        state=row.state,
+        case_reference=p["case_reference"],
+        offence=p["offence"],
+        necessity=p["necessity"],
+        identifiers=p["identifiers"],
+        expires_ms=p["expires_ms"],
+        granted_identifiers=row.identifiers,
+        granted_elements=row.elements,
+        used_elements=row.used,
+        granted_until_ms=row.expires_ms,
+        opened_ms=row.opened_ms,
+        due_ms=row.due_ms,
+        people_needed=view.people_needed,
+        people_approved=view.people_approved,
+        records=[name for _, name in p.get("records", ())],
+        officer=p.get("officer", ""),
+        ordered_by=p.get("ordered_by", ""),
+    )
+
+
 def json_text(value: Mapping[str, object]) -> str:
     """Return the JSON text of a report."""
     return json.dumps(value, ensure_ascii=False)
@@ -477,4 +565,31 @@ def case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "opened_by": c.opened_by,
         "grades": list(c.grades),
         "awaiting_consent": list(c.awaiting_consent),
+    }
+
+
+def access_json(a: registry_pb2.Access) -> dict[str, Any]:
+    """Return a request for access as ``access show --json`` and ``access list --json`` print it."""
+    return {
+        "request_id": a.request_id,
+        "side": a.side,
+        "agreement": a.agreement,
+        "peer": a.peer,
+        "state": a.state,
+        "case_reference": a.case_reference,
+        "offence": a.offence,
+        "necessity": a.necessity,
+        "identifiers": a.identifiers,
+        "until": when(a.expires_ms),
+        "granted_identifiers": a.granted_identifiers,
+        "granted_elements": a.granted_elements,
+        "used_elements": a.used_elements,
+        "granted_until": when(a.granted_until_ms),
+        "opened": when(a.opened_ms),
+        "due": when(a.due_ms),
+        "people_needed": a.people_needed,
+        "people_approved": a.people_approved,
+        "records": list(a.records),
+        "officer": a.officer,
+        "ordered_by": a.ordered_by,
     }

@@ -32,6 +32,7 @@ from connector_psi.rpc.v1 import (
     registry_pb2_grpc,
 )
 from connector_psi.storage import queried
+from connector_psi.storage.accesses import AccessRow
 from connector_psi.storage.cases import CaseRow
 
 Context = grpc.ServicerContext
@@ -58,11 +59,11 @@ def _person(context: Context) -> pki.PersonIdentity:
     return identity
 
 
-def _case_id(text: str) -> bytes:
+def _hex_id(text: str, name: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise FormatError("case_id: not hexadecimal") from None
+        raise FormatError(f"{name}: not hexadecimal") from None
 
 
 class MatchingServicer(matching_pb2_grpc.MatchingServiceServicer):
@@ -132,8 +133,9 @@ class DisclosureServicer(disclosure_pb2_grpc.DisclosureServiceServicer):
     def RequestAccess(
         self, request: disclosure_pb2.RequestAccessRequest, context: Context
     ) -> disclosure_pb2.RequestAccessResponse:
-        """Refused: no agreement of this version grants access by case."""
-        raise PurposeRefusedError("grants are not part of this version")
+        """Take a request for access in, or tell what became of it."""
+        answer = self._service.granting.request(_peer(context), convert.parse_access_request(request))
+        return convert.access_answer_message(answer)
 
     def Recall(self, request: disclosure_pb2.RecallRequest, context: Context) -> disclosure_pb2.RecallResponse:
         """Refused: recalls are not part of this version."""
@@ -299,13 +301,13 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
 
     def GetCase(self, request: registry_pb2.GetCaseRequest, context: Context) -> registry_pb2.GetCaseResponse:
         """One case."""
-        view = self._service.cases.get(_case_id(request.case_id))
+        view = self._service.cases.get(_hex_id(request.case_id, "case_id"))
         return registry_pb2.GetCaseResponse(case=convert.case_message(view))
 
     def DecideCase(self, request: registry_pb2.DecideCaseRequest, context: Context) -> registry_pb2.DecideCaseResponse:
         """A person at the owner approves or refuses."""
         row = self._service.received.decide(
-            _case_id(request.case_id),
+            _hex_id(request.case_id, "case_id"),
             _person(context),
             request.reason,
             approve=request.approve,
@@ -320,6 +322,50 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
         """What was disclosed to this node."""
         views = self._service.cases.list(("disclosed",), request.limit, request.offset)
         return registry_pb2.ListDisclosuresResponse(disclosures=[convert.case_message(view) for view in views])
+
+    def RequestAccess(
+        self, request: registry_pb2.RegistryServiceRequestAccessRequest, context: Context
+    ) -> registry_pb2.RegistryServiceRequestAccessResponse:
+        """Ask an owner for access with the identifiers of some own records."""
+        row = self._service.asked_access.request(
+            request.agreement,
+            _person(context),
+            [(convert.parse_source(name.source), name.source_ref) for name in request.records],
+            case_reference=request.case_reference,
+            offence=request.offence,
+            necessity=request.necessity,
+            hours=request.hours,
+            ordered_by=request.ordered_by,
+        )
+        return registry_pb2.RegistryServiceRequestAccessResponse(access=self._access(row))
+
+    def ListAccess(self, request: registry_pb2.ListAccessRequest, context: Context) -> registry_pb2.ListAccessResponse:
+        """Requests for access of both sides."""
+        states = (request.state,) if request.state else ()
+        views = self._service.accesses.list(states, request.limit, request.offset)
+        return registry_pb2.ListAccessResponse(access=[convert.access_message(view) for view in views])
+
+    def GetAccess(self, request: registry_pb2.GetAccessRequest, context: Context) -> registry_pb2.GetAccessResponse:
+        """One request for access."""
+        view = self._service.accesses.get(_hex_id(request.request_id, "request_id"))
+        return registry_pb2.GetAccessResponse(access=convert.access_message(view))
+
+    def DecideAccess(
+        self, request: registry_pb2.DecideAccessRequest, context: Context
+    ) -> registry_pb2.DecideAccessResponse:
+        """A person at the owner grants or refuses."""
+        row = self._service.granting.decide(
+            _hex_id(request.request_id, "request_id"),
+            _person(context),
+            request.reason,
+            approve=request.approve,
+            identifiers=request.identifiers,
+            hours=request.hours,
+        )
+        return registry_pb2.DecideAccessResponse(access=self._access(row))
+
+    def _access(self, row: AccessRow) -> registry_pb2.Access:
+        return convert.access_message(self._service.accesses.view(row))
 
     def _case(self, row: CaseRow) -> registry_pb2.Case:
         return convert.case_message(self._service.cases.get(row.request_id))

@@ -390,6 +390,30 @@ def by_id(store: Store, tx: Tx, record_id: int) -> tuple[Record, bool] | None:
     return (_decode(store.unseal_raw(_TABLE, row.sealed), row.version), row.state == _LIVE) if row else None
 
 
+def find_live(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms: int) -> StoredRecord | None:
+    """Return the live record of a reference; hidden ones are not asked with, so they are not found."""
+    return _live_one(store, tx, records.c.ref_index == store.index_of(source.value, source_ref), now_ms)
+
+
+def live_of_id(store: Store, tx: Tx, record_id: int, now_ms: int) -> StoredRecord | None:
+    """Return the record of this number if it may still be asked with."""
+    return _live_one(store, tx, records.c.id == record_id, now_ms)
+
+
+def _live_one(store: Store, tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> StoredRecord | None:
+    row = tx.execute(
+        sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed).where(
+            which,
+            records.c.state == _LIVE,
+            records.c.hidden.is_(False),
+            sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    return StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version))
+
+
 def _ms(when: datetime | None) -> int | None:
     return None if when is None else int(when.timestamp() * 1000)
 

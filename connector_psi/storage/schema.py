@@ -227,6 +227,43 @@ quiet_slots = Table(
     Column("slot", BigInteger, nullable=False),
 )
 
+# Requests for access of both sides, and the grants that came of them. Everything that an answer to a peer says stands
+# in a column of its own: the sealed part grows with what people decide, and opening it would take longer then.
+accesses = Table(
+    "accesses",
+    metadata,
+    Column("side", String, primary_key=True),
+    Column("peer", String, primary_key=True),
+    Column("request_id", LargeBinary, primary_key=True),
+    Column("agreement", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("opened_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    Column("next_ms", BigInteger, nullable=False),
+    Column("leaf_index", BigInteger),
+    Column("access_id", LargeBinary),
+    # Of the grant; all 0 where there is none.
+    Column("identifiers", Integer, nullable=False),
+    Column("elements", Integer, nullable=False),
+    Column("used", Integer, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("request_mac", LargeBinary),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("accesses_next", "side", "next_ms"),
+    Index("accesses_grant", "side", "peer", "access_id"),
+    CheckConstraint("used >= 0 AND used <= elements"),
+)
+
+# Querier: what an officer asked on a day under an agreement.
+officer_use = Table(
+    "officer_use",
+    metadata,
+    # Keyed hash of agreement, day and person.
+    Column("officer_index", LargeBinary, primary_key=True),
+    Column("token_class", Integer, primary_key=True),
+    Column("used", BigInteger, nullable=False),
+)
+
 log_leaves = Table(
     "log_leaves",
     metadata,

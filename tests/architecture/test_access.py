@@ -24,6 +24,8 @@ SENSITIVE = {
     "RegistryService/DismissMatch": {Role.OFFICER, Role.SUPERVISOR},
     "RegistryService/OpenCase": {Role.OFFICER, Role.SUPERVISOR},
     "RegistryService/DecideCase": {Role.OFFICER, Role.SUPERVISOR},
+    "RegistryService/RequestAccess": {Role.OFFICER, Role.SUPERVISOR},
+    "RegistryService/DecideAccess": {Role.OFFICER, Role.SUPERVISOR},
     "NodeService/AddPeer": {Role.ADMIN},
     "NodeService/RevokePeer": {Role.ADMIN},
     "NodeService/Publish": {Role.SYSTEM, Role.ADMIN},

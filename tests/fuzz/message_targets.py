@@ -33,6 +33,7 @@ from connector_psi.errors import (
     ProtocolError,
 )
 from connector_psi.node import ports
+from connector_psi.node.granting import check_request, signed_bytes
 from connector_psi.node.querying import verify_leaf
 from connector_psi.node.received import _check_request
 from connector_psi.node.registration import _canonical
@@ -101,6 +102,28 @@ def _read_case(data: bytes) -> bytes:
     _check_request(request)
     named = {name: getattr(request, name) for name in request.__slots__ if name != "signature"}
     return messages.case_bytes(querier="ics2", **named)
+
+
+def _access() -> ports.AccessRequest:
+    return ports.AccessRequest(
+        agreement=AGREEMENT, request_id=bytes(16), case_reference="CASE-1", offence="trafficking", necessity="it was named",
+        identifiers=3, expires_ms=1_800_000_000_000, actor_commitments=bytes(64), signature=bytes(64),
+    )  # fmt: skip
+
+
+def _read_access(data: bytes) -> tuple[int, bytes]:
+    request = convert.parse_access_request(_message(disclosure_pb2.RequestAccessRequest, data))
+    check_request(request, 24)
+    return request.identifiers, signed_bytes("police", request)
+
+
+def _access_answers() -> Iterator[bytes]:
+    for answer in (None, ports.NO_ACCESS, ports.AccessAnswer(bytes(range(16)), 3, 24, 1_800_000_000_000)):
+        yield convert.access_answer_message(answer).SerializeToString()
+
+
+def _read_access_answer(data: bytes) -> ports.AccessAnswer | None:
+    return convert.access_answer(_message(disclosure_pb2.RequestAccessResponse, data))
 
 
 def _leaf_proof(leaf: bytes) -> types_pb2.LeafProof:
@@ -298,6 +321,16 @@ def targets() -> Iterator[Target]:
     )
     padded = convert.open_case_request(_case()).SerializeToString
     yield Target("case-request", _read_case, outside, lambda: (padded(),), Shape.PROTOBUF)
+    asking = convert.access_request_message(_access()).SerializeToString
+    yield Target(
+        "access-request",
+        _read_access,
+        outside,
+        lambda: (asking(),),
+        Shape.PROTOBUF,
+        check=lambda it: promise(1 <= it[0] <= 24, "more identifiers than the agreement grants"),
+    )
+    yield Target("access-answer", _read_access_answer, (FormatError,), _access_answers, Shape.PROTOBUF)
     request = matching_pb2.ReadSetRequest(manifest_hash=bytes(32), file=matching_pb2.SET_FILE_FILTER, offset=9)
     yield Target(
         "read-set-request", _read_set_request, (FormatError,), lambda: (request.SerializeToString(),), Shape.PROTOBUF

@@ -335,6 +335,7 @@ READING = [
     ("peer", "list"),
     ("matches", "list"),
     ("cases", "list"),
+    ("access", "list"),
     ("log", "show"),
     ("log", "verify"),
     ("log", "prove", "0"),

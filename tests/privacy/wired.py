@@ -50,11 +50,11 @@ class Wired(Federation):
         self._wire = root / "wire"
         self._wire.mkdir(parents=True)
         super().__init__(root, seed, profiles, start)
-        for code in profiles:
+        for code in self.services:
             node = self.services[code].node
             described = parse_descriptor((root / code / "descriptor.json").read_bytes())
             here = described.model_copy(update={"address": self.ports[code].peer_address})
-            for other in profiles:
+            for other in self.services:
                 if other != code:
                     self.services[other].peering.add(encode_descriptor(here, node.signing_key))
 

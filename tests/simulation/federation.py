@@ -98,6 +98,11 @@ class DirectOwner:
         self._federation.fault("after:get_outcome")
         return answer
 
+    def request_access(self, request: ports.AccessRequest) -> ports.AccessAnswer | None:
+        answer = self._service("request_access").granting.request(self._caller, request)
+        self._federation.fault("after:request_access")
+        return answer
+
 
 class DirectConnector:
     """Implements ``ports.Connector``."""
@@ -126,6 +131,9 @@ class Federation:
         profiles: Sequence[str] = ("ics2", "sis"),
         start: datetime | None = None,
     ) -> None:
+        """Args: profiles: Codes of the nodes; the profile has the name of the code, ``CODE=PROFILE`` names another."""
+        named = dict((text.split("=") if "=" in text else (text, text)) for text in profiles)
+        profiles = tuple(named)
         self.root = root
         self.clock = ManualClock(start)
         self.seed = seed
@@ -137,7 +145,7 @@ class Federation:
             setup.init_node(
                 root / code,
                 authority=code,
-                profile=code,
+                profile=named[code],
                 pkidir=root / "pki",
                 listen=f"127.0.0.1:{7100 + n}",
                 local=f"127.0.0.1:{7200 + n}",

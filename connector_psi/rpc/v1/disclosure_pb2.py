@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from connector_psi.rpc.v1 import types_pb2 as connector__psi_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%connector_psi/rpc/v1/disclosure.proto\x12\x14\x63onnector_psi.rpc.v1\x1a connector_psi/rpc/v1/types.proto\"\x84\x02\n\x0fOpenCaseRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tticket_id\x18\x03 \x01(\x0c\x12\x14\n\x0credeem_codes\x18\x04 \x01(\x0c\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x13\n\x0blegal_basis\x18\x06 \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\x07 \x01(\t\x12\x15\n\rjustification\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\x0c\x12\x19\n\x11\x61\x63tor_commitments\x18\n \x01(\x0c\x12\x11\n\tsignature\x18\x0b \x01(\x0c\x12\x0f\n\x07padding\x18\x0c \x01(\x0c\"E\n\x10OpenCaseResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\":\n\x11GetOutcomeRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\"\xaa\x01\n\x12GetOutcomeResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12.\n\x05proof\x18\x05 \x01(\x0b\x32\x1f.connector_psi.rpc.v1.LeafProof\"\xb5\x01\n\x14RequestAccessRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x11\n\tnecessity\x18\x05 \x01(\t\x12\x13\n\x0bidentifiers\x18\x06 \x01(\r\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\tsignature\x18\x08 \x01(\x0c\"]\n\x15RequestAccessResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\x12\x11\n\taccess_id\x18\x02 \x01(\x0c\"\\\n\rRecallRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x11\n\trecall_id\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x10\n\x0eRecallResponse\"S\n\x18\x41\x63knowledgeRecallRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x11\n\trecall_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\x1b\n\x19\x41\x63knowledgeRecallResponse*b\n\x0cOutcomeState\x12\x1d\n\x19OUTCOME_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15OUTCOME_STATE_PENDING\x10\x01\x12\x18\n\x14OUTCOME_STATE_SERVED\x10\x02\x32\x84\x04\n\x11\x44isclosureService\x12Y\n\x08OpenCase\x12%.connector_psi.rpc.v1.OpenCaseRequest\x1a&.connector_psi.rpc.v1.OpenCaseResponse\x12_\n\nGetOutcome\x12\'.connector_psi.rpc.v1.GetOutcomeRequest\x1a(.connector_psi.rpc.v1.GetOutcomeResponse\x12h\n\rRequestAccess\x12*.connector_psi.rpc.v1.RequestAccessRequest\x1a+.connector_psi.rpc.v1.RequestAccessResponse\x12S\n\x06Recall\x12#.connector_psi.rpc.v1.RecallRequest\x1a$.connector_psi.rpc.v1.RecallResponse\x12t\n\x11\x41\x63knowledgeRecall\x12..connector_psi.rpc.v1.AcknowledgeRecallRequest\x1a/.connector_psi.rpc.v1.AcknowledgeRecallResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%connector_psi/rpc/v1/disclosure.proto\x12\x14\x63onnector_psi.rpc.v1\x1a connector_psi/rpc/v1/types.proto\"\x84\x02\n\x0fOpenCaseRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tticket_id\x18\x03 \x01(\x0c\x12\x14\n\x0credeem_codes\x18\x04 \x01(\x0c\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x13\n\x0blegal_basis\x18\x06 \x01(\t\x12\x16\n\x0e\x63\x61se_reference\x18\x07 \x01(\t\x12\x15\n\rjustification\x18\x08 \x01(\t\x12\x12\n\nrequest_id\x18\t \x01(\x0c\x12\x19\n\x11\x61\x63tor_commitments\x18\n \x01(\x0c\x12\x11\n\tsignature\x18\x0b \x01(\x0c\x12\x0f\n\x07padding\x18\x0c \x01(\x0c\"E\n\x10OpenCaseResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\":\n\x11GetOutcomeRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\"\xaa\x01\n\x12GetOutcomeResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\x12\x10\n\x08\x65nvelope\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0c\n\x04salt\x18\x04 \x01(\x0c\x12.\n\x05proof\x18\x05 \x01(\x0b\x32\x1f.connector_psi.rpc.v1.LeafProof\"\xe1\x01\n\x14RequestAccessRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x16\n\x0e\x63\x61se_reference\x18\x03 \x01(\t\x12\x0f\n\x07offence\x18\x04 \x01(\t\x12\x11\n\tnecessity\x18\x05 \x01(\t\x12\x13\n\x0bidentifiers\x18\x06 \x01(\r\x12\x12\n\nexpires_ms\x18\x07 \x01(\x04\x12\x11\n\tsignature\x18\x08 \x01(\x0c\x12\x19\n\x11\x61\x63tor_commitments\x18\t \x01(\x0c\x12\x0f\n\x07padding\x18\n \x01(\x0c\"\xd3\x01\n\x15RequestAccessResponse\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".connector_psi.rpc.v1.OutcomeState\x12\x11\n\taccess_id\x18\x02 \x01(\x0c\x12\x18\n\x0bidentifiers\x18\x03 \x01(\x07H\x00\x88\x01\x01\x12\x15\n\x08\x65lements\x18\x04 \x01(\x07H\x01\x88\x01\x01\x12\x17\n\nexpires_ms\x18\x05 \x01(\x06H\x02\x88\x01\x01\x42\x0e\n\x0c_identifiersB\x0b\n\t_elementsB\r\n\x0b_expires_ms\"\\\n\rRecallRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\x0c\x12\x11\n\trecall_id\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x10\n\x0eRecallResponse\"S\n\x18\x41\x63knowledgeRecallRequest\x12\x11\n\tagreement\x18\x01 \x01(\t\x12\x11\n\trecall_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\x1b\n\x19\x41\x63knowledgeRecallResponse*b\n\x0cOutcomeState\x12\x1d\n\x19OUTCOME_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15OUTCOME_STATE_PENDING\x10\x01\x12\x18\n\x14OUTCOME_STATE_SERVED\x10\x02\x32\x84\x04\n\x11\x44isclosureService\x12Y\n\x08OpenCase\x12%.connector_psi.rpc.v1.OpenCaseRequest\x1a&.connector_psi.rpc.v1.OpenCaseResponse\x12_\n\nGetOutcome\x12\'.connector_psi.rpc.v1.GetOutcomeRequest\x1a(.connector_psi.rpc.v1.GetOutcomeResponse\x12h\n\rRequestAccess\x12*.connector_psi.rpc.v1.RequestAccessRequest\x1a+.connector_psi.rpc.v1.RequestAccessResponse\x12S\n\x06Recall\x12#.connector_psi.rpc.v1.RecallRequest\x1a$.connector_psi.rpc.v1.RecallResponse\x12t\n\x11\x41\x63knowledgeRecall\x12..connector_psi.rpc.v1.AcknowledgeRecallRequest\x1a/.connector_psi.rpc.v1.AcknowledgeRecallResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'connector_psi.rpc.v1.disclosure_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOMESTATE']._serialized_start=1169
-  _globals['_OUTCOMESTATE']._serialized_end=1267
+  _globals['_OUTCOMESTATE']._serialized_start=1332
+  _globals['_OUTCOMESTATE']._serialized_end=1430
   _globals['_OPENCASEREQUEST']._serialized_start=98
   _globals['_OPENCASEREQUEST']._serialized_end=358
   _globals['_OPENCASERESPONSE']._serialized_start=360
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETOUTCOMERESPONSE']._serialized_start=492
   _globals['_GETOUTCOMERESPONSE']._serialized_end=662
   _globals['_REQUESTACCESSREQUEST']._serialized_start=665
-  _globals['_REQUESTACCESSREQUEST']._serialized_end=846
-  _globals['_REQUESTACCESSRESPONSE']._serialized_start=848
-  _globals['_REQUESTACCESSRESPONSE']._serialized_end=941
-  _globals['_RECALLREQUEST']._serialized_start=943
-  _globals['_RECALLREQUEST']._serialized_end=1035
-  _globals['_RECALLRESPONSE']._serialized_start=1037
-  _globals['_RECALLRESPONSE']._serialized_end=1053
-  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_start=1055
-  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_end=1138
-  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_start=1140
-  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_end=1167
-  _globals['_DISCLOSURESERVICE']._serialized_start=1270
-  _globals['_DISCLOSURESERVICE']._serialized_end=1786
+  _globals['_REQUESTACCESSREQUEST']._serialized_end=890
+  _globals['_REQUESTACCESSRESPONSE']._serialized_start=893
+  _globals['_REQUESTACCESSRESPONSE']._serialized_end=1104
+  _globals['_RECALLREQUEST']._serialized_start=1106
+  _globals['_RECALLREQUEST']._serialized_end=1198
+  _globals['_RECALLRESPONSE']._serialized_start=1200
+  _globals['_RECALLRESPONSE']._serialized_end=1216
+  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_start=1218
+  _globals['_ACKNOWLEDGERECALLREQUEST']._serialized_end=1301
+  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_start=1303
+  _globals['_ACKNOWLEDGERECALLRESPONSE']._serialized_end=1330
+  _globals['_DISCLOSURESERVICE']._serialized_start=1433
+  _globals['_DISCLOSURESERVICE']._serialized_end=1949
 # @@protoc_insertion_point(module_scope)

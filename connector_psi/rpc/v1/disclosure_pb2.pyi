@@ -183,14 +183,23 @@ class RequestAccessRequest(_message.Message):
     IDENTIFIERS_FIELD_NUMBER: _builtins.int
     EXPIRES_MS_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    ACTOR_COMMITMENTS_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     agreement: _builtins.str
     request_id: _builtins.bytes
+    """16 random bytes; also the name of the request. The answer is collected by sending the same request again."""
     case_reference: _builtins.str
     offence: _builtins.str
     necessity: _builtins.str
     identifiers: _builtins.int
     expires_ms: _builtins.int
+    """Unix time in milliseconds until which the querier wants to ask."""
     signature: _builtins.bytes
+    """Ed25519 by the querier's signing key over the access bytes of docs/protocol.md."""
+    actor_commitments: _builtins.bytes
+    """2 x 32 bytes: pseudonyms of who asks and of who ordered it."""
+    padding: _builtins.bytes
+    """Zeros, so that the message is 4, 16 or 64 KiB long."""
     def __init__(
         self,
         *,
@@ -202,10 +211,12 @@ class RequestAccessRequest(_message.Message):
         identifiers: _builtins.int = ...,
         expires_ms: _builtins.int = ...,
         signature: _builtins.bytes = ...,
+        actor_commitments: _builtins.bytes = ...,
+        padding: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_reference", b"case_reference", "expires_ms", b"expires_ms", "identifiers", b"identifiers", "necessity", b"necessity", "offence", b"offence", "request_id", b"request_id", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor_commitments", b"actor_commitments", "agreement", b"agreement", "case_reference", b"case_reference", "expires_ms", b"expires_ms", "identifiers", b"identifiers", "necessity", b"necessity", "offence", b"offence", "padding", b"padding", "request_id", b"request_id", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,23 +224,49 @@ Global___RequestAccessRequest: _TypeAlias = RequestAccessRequest  # noqa: Y015
 
 @_typing.final
 class RequestAccessResponse(_message.Message):
+    """Every field is always there, so that each answer has one length."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     STATE_FIELD_NUMBER: _builtins.int
     ACCESS_ID_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    ELEMENTS_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
     state: Global___OutcomeState.ValueType
     access_id: _builtins.bytes
+    """The 16 bytes that Evaluate takes; zeros while pending, and where nothing was granted."""
+    identifiers: _builtins.int
+    """Granted; 0 where access_id is zeros. The same holds for the fields behind it."""
+    elements: _builtins.int
+    """How many padded elements may be asked under the grant, over all classes."""
+    expires_ms: _builtins.int
+    """Unix time in milliseconds from which the grant is worth nothing."""
     def __init__(
         self,
         *,
         state: Global___OutcomeState.ValueType = ...,
         access_id: _builtins.bytes = ...,
+        identifiers: _builtins.int | None = ...,
+        elements: _builtins.int | None = ...,
+        expires_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_elements", b"_elements", "_expires_ms", b"_expires_ms", "_identifiers", b"_identifiers", "elements", b"elements", "expires_ms", b"expires_ms", "identifiers", b"identifiers"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_id", b"access_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_elements", b"_elements", "_expires_ms", b"_expires_ms", "_identifiers", b"_identifiers", "access_id", b"access_id", "elements", b"elements", "expires_ms", b"expires_ms", "identifiers", b"identifiers", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__elements: _TypeAlias = _typing.Literal["elements"]  # noqa: Y015
+    _WhichOneofArgType__elements: _TypeAlias = _typing.Literal["_elements", b"_elements"]  # noqa: Y015
+    _WhichOneofReturnType__expires_ms: _TypeAlias = _typing.Literal["expires_ms"]  # noqa: Y015
+    _WhichOneofArgType__expires_ms: _TypeAlias = _typing.Literal["_expires_ms", b"_expires_ms"]  # noqa: Y015
+    _WhichOneofReturnType__identifiers: _TypeAlias = _typing.Literal["identifiers"]  # noqa: Y015
+    _WhichOneofArgType__identifiers: _TypeAlias = _typing.Literal["_identifiers", b"_identifiers"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__elements) -> _WhichOneofReturnType__elements | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_ms) -> _WhichOneofReturnType__expires_ms | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__identifiers) -> _WhichOneofReturnType__identifiers | None: ...
 
 Global___RequestAccessResponse: _TypeAlias = RequestAccessResponse  # noqa: Y015
 

@@ -81,7 +81,7 @@ class DisclosureServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestAccess(self, request, context):
-        """Ask for a grant before any evaluation (case mode).
+        """Ask for a grant before any evaluation (case mode). The answer is PENDING until people decided and its time came.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,7 @@ class DisclosureServiceStub:
     GetOutcome: _grpc.UnaryUnaryMultiCallable[_disclosure_pb2.GetOutcomeRequest, _disclosure_pb2.GetOutcomeResponse]
     """Collect an outcome once it is served."""
     RequestAccess: _grpc.UnaryUnaryMultiCallable[_disclosure_pb2.RequestAccessRequest, _disclosure_pb2.RequestAccessResponse]
-    """Ask for a grant before any evaluation (case mode)."""
+    """Ask for a grant before any evaluation (case mode). The answer is PENDING until people decided and its time came."""
     Recall: _grpc.UnaryUnaryMultiCallable[_disclosure_pb2.RecallRequest, _disclosure_pb2.RecallResponse]
     """Tell a recipient that disclosed data is wrong or withdrawn."""
     AcknowledgeRecall: _grpc.UnaryUnaryMultiCallable[_disclosure_pb2.AcknowledgeRecallRequest, _disclosure_pb2.AcknowledgeRecallResponse]
@@ -54,7 +54,7 @@ class DisclosureServiceAsyncStub(DisclosureServiceStub):
     GetOutcome: _aio.UnaryUnaryMultiCallable[_disclosure_pb2.GetOutcomeRequest, _disclosure_pb2.GetOutcomeResponse]  # type: ignore[assignment]
     """Collect an outcome once it is served."""
     RequestAccess: _aio.UnaryUnaryMultiCallable[_disclosure_pb2.RequestAccessRequest, _disclosure_pb2.RequestAccessResponse]  # type: ignore[assignment]
-    """Ask for a grant before any evaluation (case mode)."""
+    """Ask for a grant before any evaluation (case mode). The answer is PENDING until people decided and its time came."""
     Recall: _aio.UnaryUnaryMultiCallable[_disclosure_pb2.RecallRequest, _disclosure_pb2.RecallResponse]  # type: ignore[assignment]
     """Tell a recipient that disclosed data is wrong or withdrawn."""
     AcknowledgeRecall: _aio.UnaryUnaryMultiCallable[_disclosure_pb2.AcknowledgeRecallRequest, _disclosure_pb2.AcknowledgeRecallResponse]  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _disclosure_pb2.RequestAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_disclosure_pb2.RequestAccessResponse, _abc.Awaitable[_disclosure_pb2.RequestAccessResponse]]:
-        """Ask for a grant before any evaluation (case mode)."""
+        """Ask for a grant before any evaluation (case mode). The answer is PENDING until people decided and its time came."""
 
     @_abc_1.abstractmethod
     def Recall(

@@ -1163,6 +1163,319 @@ class ListDisclosuresResponse(_message.Message):
 Global___ListDisclosuresResponse: _TypeAlias = ListDisclosuresResponse  # noqa: Y015
 
 @_typing.final
+class RecordName(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SOURCE_REF_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Code of the system, e.g. "SIENA"."""
+    source_ref: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        source_ref: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "source_ref", b"source_ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordName: _TypeAlias = RecordName  # noqa: Y015
+
+@_typing.final
+class RegistryServiceRequestAccessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    OFFENCE_FIELD_NUMBER: _builtins.int
+    NECESSITY_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
+    agreement: _builtins.str
+    case_reference: _builtins.str
+    offence: _builtins.str
+    necessity: _builtins.str
+    hours: _builtins.int
+    """From now on; 0 for as many as the agreement allows."""
+    ordered_by: _builtins.str
+    """URI of the person who ordered it; empty for the caller."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordName]:
+        """Own records, registered before; the node counts their identifiers itself."""
+
+    def __init__(
+        self,
+        *,
+        agreement: _builtins.str = ...,
+        records: _abc.Iterable[Global___RecordName] | None = ...,
+        case_reference: _builtins.str = ...,
+        offence: _builtins.str = ...,
+        necessity: _builtins.str = ...,
+        hours: _builtins.int = ...,
+        ordered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_reference", b"case_reference", "hours", b"hours", "necessity", b"necessity", "offence", b"offence", "ordered_by", b"ordered_by", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryServiceRequestAccessRequest: _TypeAlias = RegistryServiceRequestAccessRequest  # noqa: Y015
+
+@_typing.final
+class RegistryServiceRequestAccessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def access(self) -> Global___Access: ...
+    def __init__(
+        self,
+        *,
+        access: Global___Access | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryServiceRequestAccessResponse: _TypeAlias = RegistryServiceRequestAccessResponse  # noqa: Y015
+
+@_typing.final
+class Access(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    OFFENCE_FIELD_NUMBER: _builtins.int
+    NECESSITY_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    EXPIRES_MS_FIELD_NUMBER: _builtins.int
+    GRANTED_IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    GRANTED_ELEMENTS_FIELD_NUMBER: _builtins.int
+    USED_ELEMENTS_FIELD_NUMBER: _builtins.int
+    GRANTED_UNTIL_MS_FIELD_NUMBER: _builtins.int
+    OPENED_MS_FIELD_NUMBER: _builtins.int
+    DUE_MS_FIELD_NUMBER: _builtins.int
+    PEOPLE_NEEDED_FIELD_NUMBER: _builtins.int
+    PEOPLE_APPROVED_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    OFFICER_FIELD_NUMBER: _builtins.int
+    ORDERED_BY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Hexadecimal request_id."""
+    side: _builtins.str
+    """"querier" or "owner"."""
+    agreement: _builtins.str
+    peer: _builtins.str
+    state: _builtins.str
+    case_reference: _builtins.str
+    offence: _builtins.str
+    necessity: _builtins.str
+    identifiers: _builtins.int
+    """As asked."""
+    expires_ms: _builtins.int
+    """As asked; Unix time in milliseconds."""
+    granted_identifiers: _builtins.int
+    granted_elements: _builtins.int
+    """Padded elements that may be asked under the grant, and those that were."""
+    used_elements: _builtins.int
+    granted_until_ms: _builtins.int
+    """0 while nothing is granted."""
+    opened_ms: _builtins.int
+    due_ms: _builtins.int
+    """When the answer is served at the latest."""
+    people_needed: _builtins.int
+    people_approved: _builtins.int
+    officer: _builtins.str
+    """Querier: people of this authority."""
+    ordered_by: _builtins.str
+    @_builtins.property
+    def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Querier: the own records, as SOURCE/REF."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        side: _builtins.str = ...,
+        agreement: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        state: _builtins.str = ...,
+        case_reference: _builtins.str = ...,
+        offence: _builtins.str = ...,
+        necessity: _builtins.str = ...,
+        identifiers: _builtins.int = ...,
+        expires_ms: _builtins.int = ...,
+        granted_identifiers: _builtins.int = ...,
+        granted_elements: _builtins.int = ...,
+        used_elements: _builtins.int = ...,
+        granted_until_ms: _builtins.int = ...,
+        opened_ms: _builtins.int = ...,
+        due_ms: _builtins.int = ...,
+        people_needed: _builtins.int = ...,
+        people_approved: _builtins.int = ...,
+        records: _abc.Iterable[_builtins.str] | None = ...,
+        officer: _builtins.str = ...,
+        ordered_by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_reference", b"case_reference", "due_ms", b"due_ms", "expires_ms", b"expires_ms", "granted_elements", b"granted_elements", "granted_identifiers", b"granted_identifiers", "granted_until_ms", b"granted_until_ms", "identifiers", b"identifiers", "necessity", b"necessity", "offence", b"offence", "officer", b"officer", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "records", b"records", "request_id", b"request_id", "side", b"side", "state", b"state", "used_elements", b"used_elements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Access: _TypeAlias = Access  # noqa: Y015
+
+@_typing.final
+class ListAccessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    limit: _builtins.int
+    """At most 100 are returned."""
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccessRequest: _TypeAlias = ListAccessRequest  # noqa: Y015
+
+@_typing.final
+class ListAccessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def access(self) -> _containers.RepeatedCompositeFieldContainer[Global___Access]: ...
+    def __init__(
+        self,
+        *,
+        access: _abc.Iterable[Global___Access] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAccessResponse: _TypeAlias = ListAccessResponse  # noqa: Y015
+
+@_typing.final
+class GetAccessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAccessRequest: _TypeAlias = GetAccessRequest  # noqa: Y015
+
+@_typing.final
+class GetAccessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def access(self) -> Global___Access: ...
+    def __init__(
+        self,
+        *,
+        access: Global___Access | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAccessResponse: _TypeAlias = GetAccessResponse  # noqa: Y015
+
+@_typing.final
+class DecideAccessRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    APPROVE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    IDENTIFIERS_FIELD_NUMBER: _builtins.int
+    HOURS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    approve: _builtins.bool
+    reason: _builtins.str
+    identifiers: _builtins.int
+    """At most; 0 for as many as asked."""
+    hours: _builtins.int
+    """From now on, at most; 0 for as long as asked."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        approve: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        identifiers: _builtins.int = ...,
+        hours: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approve", b"approve", "hours", b"hours", "identifiers", b"identifiers", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideAccessRequest: _TypeAlias = DecideAccessRequest  # noqa: Y015
+
+@_typing.final
+class DecideAccessResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def access(self) -> Global___Access: ...
+    def __init__(
+        self,
+        *,
+        access: Global___Access | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideAccessResponse: _TypeAlias = DecideAccessResponse  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -100,6 +100,26 @@ class RegistryServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresResponse.FromString,
                 _registered_method=True)
+        self.RequestAccess = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/RequestAccess',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessResponse.FromString,
+                _registered_method=True)
+        self.ListAccess = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/ListAccess',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessResponse.FromString,
+                _registered_method=True)
+        self.GetAccess = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/GetAccess',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessResponse.FromString,
+                _registered_method=True)
+        self.DecideAccess = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/DecideAccess',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -188,6 +208,31 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestAccess(self, request, context):
+        """Ask an owner for a grant to query the identifiers of some own records (case mode).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAccess(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAccess(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideAccess(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -255,6 +300,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListDisclosures,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresResponse.SerializeToString,
+            ),
+            'RequestAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestAccess,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessResponse.SerializeToString,
+            ),
+            'ListAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAccess,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessResponse.SerializeToString,
+            ),
+            'GetAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAccess,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessResponse.SerializeToString,
+            ),
+            'DecideAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideAccess,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -609,6 +674,114 @@ class RegistryService:
             '/connector_psi.rpc.v1.RegistryService/ListDisclosures',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListDisclosuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/RequestAccess',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceRequestAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/ListAccess',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/GetAccess',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/DecideAccess',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,11 @@ class RegistryServiceStub:
     GetCase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetCaseRequest, _registry_pb2.GetCaseResponse]
     DecideCase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DecideCaseRequest, _registry_pb2.DecideCaseResponse]
     ListDisclosures: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListDisclosuresRequest, _registry_pb2.ListDisclosuresResponse]
+    RequestAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceRequestAccessRequest, _registry_pb2.RegistryServiceRequestAccessResponse]
+    """Ask an owner for a grant to query the identifiers of some own records (case mode)."""
+    ListAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAccessRequest, _registry_pb2.ListAccessResponse]
+    GetAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAccessRequest, _registry_pb2.GetAccessResponse]
+    DecideAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DecideAccessRequest, _registry_pb2.DecideAccessResponse]
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -73,6 +78,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetCase: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetCaseRequest, _registry_pb2.GetCaseResponse]  # type: ignore[assignment]
     DecideCase: _aio.UnaryUnaryMultiCallable[_registry_pb2.DecideCaseRequest, _registry_pb2.DecideCaseResponse]  # type: ignore[assignment]
     ListDisclosures: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListDisclosuresRequest, _registry_pb2.ListDisclosuresResponse]  # type: ignore[assignment]
+    RequestAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceRequestAccessRequest, _registry_pb2.RegistryServiceRequestAccessResponse]  # type: ignore[assignment]
+    """Ask an owner for a grant to query the identifiers of some own records (case mode)."""
+    ListAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAccessRequest, _registry_pb2.ListAccessResponse]  # type: ignore[assignment]
+    GetAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAccessRequest, _registry_pb2.GetAccessResponse]  # type: ignore[assignment]
+    DecideAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.DecideAccessRequest, _registry_pb2.DecideAccessResponse]  # type: ignore[assignment]
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records in, matches and disclosures out."""
@@ -171,6 +181,35 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.ListDisclosuresRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ListDisclosuresResponse, _abc.Awaitable[_registry_pb2.ListDisclosuresResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RequestAccess(
+        self,
+        request: _registry_pb2.RegistryServiceRequestAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RegistryServiceRequestAccessResponse, _abc.Awaitable[_registry_pb2.RegistryServiceRequestAccessResponse]]:
+        """Ask an owner for a grant to query the identifiers of some own records (case mode)."""
+
+    @_abc_1.abstractmethod
+    def ListAccess(
+        self,
+        request: _registry_pb2.ListAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListAccessResponse, _abc.Awaitable[_registry_pb2.ListAccessResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetAccess(
+        self,
+        request: _registry_pb2.GetAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetAccessResponse, _abc.Awaitable[_registry_pb2.GetAccessResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DecideAccess(
+        self,
+        request: _registry_pb2.DecideAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.DecideAccessResponse, _abc.Awaitable[_registry_pb2.DecideAccessResponse]]: ...
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
