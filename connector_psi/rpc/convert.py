@@ -140,10 +140,10 @@ def open_case_request(request: ports.CaseRequest, at_least: int = 0) -> disclosu
         actor_commitments=request.actor_commitments,
         signature=request.signature,
     )
-    return _padded(message, "case")
+    return _padded(message, "case", at_least)
 
 
-def _padded(message: _P, what: str) -> _P:
+def _padded(message: _P, what: str, at_least: int = 0) -> _P:
     length = message.ByteSize()
     for size in (size for size in CASE_SIZES if size >= at_least):
         # Beside its bytes a field costs its tag and its length: 2 below 128 bytes, 3 below 16 KiB, 4 above. Where these
