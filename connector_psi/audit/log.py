@@ -340,7 +340,11 @@ class Log(Generic[Tx]):
         return consistency_proof(old, new, self._reader(tx))
 
     def open_body(self, tx: Tx, index: int) -> dict[str, Any]:
-        """Return the body of a leaf. Authorising that, and writing LOG_READ, is the caller's part.
+        """Return the body of a leaf, as :meth:`open_encoded` does."""
+        return self.open_encoded(tx, index).body
+
+    def open_encoded(self, tx: Tx, index: int) -> OpenedBody:
+        """Return the body of a leaf as it was committed to; authorising that, and LOG_READ, are the caller's part.
 
         Raises:
             InputError: The log has no such leaf.
@@ -351,7 +355,7 @@ class Log(Generic[Tx]):
         leaves = self._backend.read_leaves(tx, index, index + 1) if index >= 0 else []
         if not leaves:
             raise InputError("log: no such leaf")
-        return self._open(tx, index, parse_leaf(leaves[0])).body
+        return self._open(tx, index, parse_leaf(leaves[0]))
 
     def verify(self, tx: Tx) -> VerifyReport:
         """Rehash every leaf and compare all that is stored with the result.

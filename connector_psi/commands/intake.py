@@ -89,7 +89,7 @@ def ingest(
             def watch(done: int, total: int | None, words: str, path: Path = path, task: TaskID = task) -> None:
                 bar.update(task, completed=done, total=total, done=words, description=path.name)
 
-            if _is_mapping(path, format):
+            if is_mapping(path, format):
                 _ingest_mapping(client, path, taken, watch)
             else:
                 _ingest_file(client, path, format, schemas, taken, watch)
@@ -301,7 +301,7 @@ def _check_usable(path: Path, format_name: str) -> None:
         raise errors.ConfigError(f"{path}: may not be read")
     if known is not None or not stat.S_ISREG(kind):
         return
-    if _is_mapping(path, format_name):
+    if is_mapping(path, format_name):
         from connector_psi.adapters.mapping import load_mapping  # noqa: PLC0415 - as in _ingest_mapping
 
         load_mapping(path)
@@ -315,8 +315,8 @@ def _check_usable(path: Path, format_name: str) -> None:
         return
 
 
-def _is_mapping(path: Path, format_name: str) -> bool:
-    """Whether a file describes a source instead of being one."""
+def is_mapping(path: Path, format_name: str = "auto") -> bool:
+    """Return whether a file describes a source instead of being one."""
     if format_name == MAPPING:
         return True
     return format_name == "auto" and path.is_file() and _MAPPING_MARK.match(_head(path)) is not None

@@ -1,13 +1,33 @@
-"""The node's log as its readers see it: checkpoints, proofs and, for auditors, leaves."""
+"""The node's log as its readers see it: checkpoints, proofs, for auditors leaves, and the bodies of own queries.
+
+Decides: whose bodies are opened to whom: those of queries that this node sent, and of changes of policy, to the people
+whom the policy's purpose of oversight names; that each reading is logged before the first body is opened.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from connector_psi.audit.bodies import OpenedBody
 from connector_psi.audit.checkpoint import verify_checkpoint
-from connector_psi.errors import PurposeRefusedError, UnavailableError
-from connector_psi.node.node import Node
+from connector_psi.audit.entries import Event, Leaf, parse_leaf
+from connector_psi.audit.merkle import leaf_hash
+from connector_psi.domain.purposes import Purpose, Status
+from connector_psi.errors import (
+    ApprovalMissingError,
+    InputError,
+    KeyUnavailableError,
+    PurposeRefusedError,
+    UnavailableError,
+)
+from connector_psi.node.node import OWNER, QUERIER, Node
+from connector_psi.pki import PersonIdentity, Role
+from connector_psi.policy import OwnPurpose
 from connector_psi.storage.store import Tx
 
 MAX_ENTRIES = 256
+MAX_BODIES = 64
+MAX_REASON = 4_000
 
 
 class Oversight:
@@ -77,3 +97,96 @@ class Oversight:
             size = node.entries.size(tx)
             end = min(size, start + min(limit or MAX_ENTRIES, MAX_ENTRIES))
             return node.read_leaves(tx, start, end) if start < end else []
+
+    def audit_entries(self, start: int, limit: int, person: PersonIdentity) -> list[tuple[bytes | None, bytes]]:
+        """Return the log as an audit of queries reads it, from ``start`` on, at most 256 entries.
+
+        A supervisor also decides cases, and an agreement may keep its cases from everybody at the owner's desk: of
+        leaves of the owner's side the hash alone is shown to that role.
+
+        Returns:
+            Each ``(leaf, b"")``, or ``(None, hash of the leaf)``.
+
+        Raises:
+            PurposeRefusedError: The policy's purpose of oversight does not name the person's role.
+        """
+        self._purpose(person)
+        all_of_it = person.role is not Role.SUPERVISOR
+        return [
+            (raw, b"") if all_of_it or parse_leaf(raw).side is not OWNER else (None, leaf_hash(raw))
+            for raw in self.leaves(start, limit)
+        ]
+
+    def open_bodies(
+        self, indexes: Sequence[int], person: PersonIdentity, reason: str
+    ) -> Iterator[tuple[int, OpenedBody | None]]:
+        """Open bodies of queries that this node sent and of changes of policy; LOG_READ is durable before the first.
+
+        Args:
+            indexes: Of their entries, at most 64.
+            person: Who reads.
+            reason: Why.
+
+        Returns:
+            Each index with its body, None where that is gone, in the order of ``indexes``.
+
+        Raises:
+            PurposeRefusedError: The policy's purpose of oversight does not name the person's role, or an entry is none
+                of these.
+            ApprovalMissingError: No reason is given.
+            InputError: Too many entries, none, or one twice; or a reason of over 4,000 characters.
+        """
+        node = self._node
+        node.check_alive()
+        own = self._purpose(person)
+        if not reason.strip():
+            raise ApprovalMissingError("a reason is needed")
+        if len(reason) > MAX_REASON or not 0 < len(indexes) <= MAX_BODIES or len(set(indexes)) != len(indexes):
+            raise InputError("a reason of at most 4,000 characters, and 1 to 64 entries, each once")
+        with node.store.write() as tx:
+            size = node.entries.size(tx)
+            if max(indexes) >= size:
+                raise PurposeRefusedError("no such entry, or not one that an audit of queries reads")
+            leaves = [parse_leaf(node.read_leaves(tx, index, index + 1)[0]) for index in indexes]
+            if not all(map(_may_be_audited, leaves)):
+                raise PurposeRefusedError("no such entry, or not one that an audit of queries reads")
+            node.append(
+                tx,
+                Event.LOG_READ,
+                {
+                    "operation": "audit_sample",
+                    "code": own.code,
+                    "actor": person.uri,
+                    "reason": reason,
+                    "count": len(indexes),
+                    "entries": list(indexes),
+                    "request_ids": [leaf.request_id.hex() for leaf in leaves if leaf.request_id is not None],
+                },
+                purpose=own.purpose.value,
+            )
+        return self._opened(list(indexes))
+
+    def _opened(self, indexes: Sequence[int]) -> Iterator[tuple[int, OpenedBody | None]]:
+        node = self._node
+        for index in indexes:
+            body: OpenedBody | None = None
+            with node.store.read() as tx:
+                try:
+                    body = node.log.open_encoded(tx, index)
+                except KeyUnavailableError:
+                    body = None
+            yield index, body
+
+    def _purpose(self, person: PersonIdentity) -> OwnPurpose:
+        for own in self._node.pack.own:
+            if (
+                own.purpose is Purpose.OVERSIGHT
+                and own.status is not Status.BLOCKED
+                and person.role.value in {role.value for role in own.people}
+            ):
+                return own
+        raise PurposeRefusedError("the policy lets nobody of this role audit queries")
+
+
+def _may_be_audited(leaf: Leaf) -> bool:
+    return leaf.event is Event.POLICY_CHANGE or (leaf.event is Event.CONSULT and leaf.side is QUERIER)

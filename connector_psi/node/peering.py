@@ -65,7 +65,12 @@ class Peering:
                     node.append(
                         tx,
                         Event.POLICY_CHANGE,
-                        {"action": "in_force", "agreement": agreement.code},
+                        # Whole, so that an audit can tell later what could be asked under it.
+                        {
+                            "action": "in_force",
+                            "agreement": agreement.code,
+                            "definition": agreement.model_dump(mode="json"),
+                        },
                         agreement=agreement.code,
                         policy_hash=digest,
                         side=side,

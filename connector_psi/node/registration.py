@@ -77,7 +77,7 @@ class Registration:
         """
         node = self._node
         node.check_alive()
-        checked = [_canonical(record) for record in records]
+        checked = [canonical(record) for record in records]
         good = [record for record, _ in checked if record is not None]
         with node.store.write() as tx:
             outcomes = iter(store.put(node.store, tx, good, node.now_ms()))
@@ -161,8 +161,8 @@ class Registration:
         return found is not None
 
 
-def _canonical(record: Record) -> tuple[Record | None, tuple[str, ...]]:
-    """The record as it is kept, or None, and what was kept out of it."""
+def canonical(record: Record) -> tuple[Record | None, tuple[str, ...]]:
+    """Return the record as it is kept, or None, and what was kept out of it: ``place: reason code``."""
     if not record.source_ref or len(record.source_ref) > MAX_REFERENCE or len(record.message_ref) > MAX_REFERENCE:
         return None, ("source_ref or message_ref: record.malformed",)
     if len(record.message_digest) != 32:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
@@ -466,6 +466,35 @@ class LocalClient:
         answer = self.call(self.audit.GetInclusionProof, request)
         return answer.leaf_hash, list(answer.proof)
 
+    def audit_entries(self, end: int) -> Iterator[tuple[bytes | None, bytes]]:
+        """Yield ``(leaf, b"")`` of the entries up to ``end``, ``(None, hash)`` where a leaf is not for the caller."""
+        start = 0
+        while start < end:
+            request = registry_pb2.GetAuditEntriesRequest(start=start, limit=min(256, end - start))
+            page = self.call(self.node.GetAuditEntries, request).entries
+            if not page:
+                return
+            yield from ((entry.leaf or None, entry.leaf_hash) for entry in page)
+            start += len(page)
+
+    def open_bodies(self, indexes: Sequence[int], reason: str) -> Iterator[tuple[int, bytes | None]]:
+        """Yield ``(index, salt || body)`` of entries, None for a body that is gone; the node logs it once a call.
+
+        Args:
+            indexes: Of own queries or changes of policy, at most 64.
+            reason: Why; sealed in the log.
+        """
+        request = registry_pb2.OpenBodiesRequest(indexes=indexes, reason=reason)
+        index, data, erased = -1, bytearray(), False
+        for piece in self._each(self.node.OpenBodies(request, timeout=DEADLINE_S)):
+            if piece.index != index and index >= 0:
+                yield index, None if erased else bytes(data)
+                data.clear()
+            index, erased = piece.index, piece.erased
+            data += piece.data
+        if index >= 0:
+            yield index, None if erased else bytes(data)
+
     # Calling
 
     def call(self, method: Callable[..., T], request: Any) -> T:  # noqa: ANN401 - any message
@@ -477,8 +506,18 @@ class LocalClient:
         try:
             return method(request, timeout=DEADLINE_S)
         except grpc.RpcError as error:
-            codes = [str(item.value) for item in error.trailing_metadata() or () if item.key == CODE_KEY]
-            kind = _all_errors().get(codes[0]) if codes else None
-            if kind is not None:
-                raise kind(error.details() or "") from None
-            raise _translate(error, "local port") from None
+            raise _told(error) from None
+
+    @staticmethod
+    def _each(stream: Iterable[T]) -> Iterator[T]:
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise _told(error) from None
+
+
+def _told(error: grpc.RpcError) -> errors.ConnectorError:
+    """The failure of a local call as the class that the node raised."""
+    codes = [str(item.value) for item in error.trailing_metadata() or () if item.key == CODE_KEY]
+    kind = _all_errors().get(codes[0]) if codes else None
+    return _translate(error, "local port") if kind is None else kind(error.details() or "")

@@ -64,6 +64,7 @@ _PEOPLE = frozenset(Role)
 _REVIEW = frozenset({Role.OFFICER, Role.SUPERVISOR})
 _READ = _REVIEW | {Role.DPO, Role.SYSTEM}
 _FEED = frozenset({Role.SYSTEM, Role.ADMIN})
+_OVERSIGHT = frozenset({Role.AUDITOR, Role.DPO, Role.SUPERVISOR})
 _V1 = "/connector_psi.rpc.v1."
 _HEALTH = "/grpc.health.v1.Health/"
 
@@ -117,6 +118,8 @@ LOCAL_ACCESS: Mapping[str, Access] = {
     f"{_V1}NodeService/VerifyLog": _PEOPLE,
     f"{_V1}NodeService/GetPosition": _FEED,
     f"{_V1}NodeService/ReportQuality": _PEOPLE,
+    f"{_V1}NodeService/GetAuditEntries": _OVERSIGHT,
+    f"{_V1}NodeService/OpenBodies": _OVERSIGHT,
     f"{_V1}AuditService/GetCheckpoint": _PEOPLE,
     f"{_V1}AuditService/GetInclusionProof": _PEOPLE,
     f"{_V1}AuditService/GetConsistencyProof": _PEOPLE,

@@ -43,6 +43,8 @@ WATCH_POLL_S = 0.5
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PUBLISH_WAIT_S = 10.0
+BODY_PIECE_BYTES = 512 * 1024
+"""Of a body in one message, which has one MiB."""
 
 
 def _peer(context: Context) -> str:
@@ -401,6 +403,27 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         found, following = coverage_part(self._service.node, min(request.after, MAX_ID))
         value = {category: coverage.as_json() for category, coverage in found.items()}
         return registry_pb2.ReportQualityResponse(json=convert.json_text(value), next=following)
+
+    def GetAuditEntries(
+        self, request: registry_pb2.GetAuditEntriesRequest, context: Context
+    ) -> registry_pb2.GetAuditEntriesResponse:
+        """The log as an audit of this node's own queries reads it."""
+        found = self._service.oversight.audit_entries(request.start, request.limit, _person(context))
+        entries = [registry_pb2.AuditEntry(leaf=leaf or b"", leaf_hash=digest) for leaf, digest in found]
+        return registry_pb2.GetAuditEntriesResponse(entries=entries)
+
+    def OpenBodies(
+        self, request: registry_pb2.OpenBodiesRequest, context: Context
+    ) -> Iterator[registry_pb2.OpenBodiesResponse]:
+        """The bodies of this node's own queries, for whoever audits them."""
+        opened = self._service.oversight.open_bodies(request.indexes, _person(context), request.reason)
+        for index, body in opened:
+            if body is None:
+                yield registry_pb2.OpenBodiesResponse(index=index, erased=True)
+                continue
+            data = body.salt + body.encoded
+            for start in range(0, len(data), BODY_PIECE_BYTES):
+                yield registry_pb2.OpenBodiesResponse(index=index, data=data[start : start + BODY_PIECE_BYTES])
 
     def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
         """Publish new sets now."""

@@ -848,6 +848,16 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.FromString,
                 _registered_method=True)
+        self.GetAuditEntries = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/GetAuditEntries',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesResponse.FromString,
+                _registered_method=True)
+        self.OpenBodies = channel.unary_stream(
+                '/connector_psi.rpc.v1.NodeService/OpenBodies',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -913,6 +923,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetAuditEntries(self, request, context):
+        """The log as an audit of this node's own queries reads it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenBodies(self, request, context):
+        """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -960,6 +984,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ReportQuality,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.SerializeToString,
+            ),
+            'GetAuditEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAuditEntries,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesResponse.SerializeToString,
+            ),
+            'OpenBodies': grpc.unary_stream_rpc_method_handler(
+                    servicer.OpenBodies,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1206,6 +1240,60 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/ReportQuality',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ReportQualityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAuditEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/GetAuditEntries',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetAuditEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenBodies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/OpenBodies',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -234,6 +234,10 @@ class NodeServiceStub:
     """How far a source was read, as a Register told."""
     ReportQuality: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]
     """What the stored records can be matched by: counts alone."""
+    GetAuditEntries: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAuditEntriesRequest, _registry_pb2.GetAuditEntriesResponse]
+    """The log as an audit of this node's own queries reads it."""
+    OpenBodies: _grpc.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]
+    """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -254,6 +258,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """How far a source was read, as a Register told."""
     ReportQuality: _aio.UnaryUnaryMultiCallable[_registry_pb2.ReportQualityRequest, _registry_pb2.ReportQualityResponse]  # type: ignore[assignment]
     """What the stored records can be matched by: counts alone."""
+    GetAuditEntries: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAuditEntriesRequest, _registry_pb2.GetAuditEntriesResponse]  # type: ignore[assignment]
+    """The log as an audit of this node's own queries reads it."""
+    OpenBodies: _aio.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]  # type: ignore[assignment]
+    """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: its state, its peers, its sets."""
@@ -325,5 +333,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.ReportQualityResponse, _abc.Awaitable[_registry_pb2.ReportQualityResponse]]:
         """What the stored records can be matched by: counts alone."""
+
+    @_abc_1.abstractmethod
+    def GetAuditEntries(
+        self,
+        request: _registry_pb2.GetAuditEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetAuditEntriesResponse, _abc.Awaitable[_registry_pb2.GetAuditEntriesResponse]]:
+        """The log as an audit of this node's own queries reads it."""
+
+    @_abc_1.abstractmethod
+    def OpenBodies(
+        self,
+        request: _registry_pb2.OpenBodiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_registry_pb2.OpenBodiesResponse], _abc.AsyncIterator[_registry_pb2.OpenBodiesResponse]]:
+        """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
