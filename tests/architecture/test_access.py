@@ -30,6 +30,8 @@ SENSITIVE = {
     "NodeService/RevokePeer": {Role.ADMIN},
     "NodeService/Publish": {Role.SYSTEM, Role.ADMIN},
     "AuditService/GetEntries": {Role.AUDITOR, Role.DPO},
+    "NodeService/GetAuditEntries": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
+    "NodeService/OpenBodies": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
 }
 
 

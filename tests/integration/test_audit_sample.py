@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -262,11 +263,11 @@ def test_a_body_that_says_something_else_than_what_was_sent_is_found(
 ) -> None:
     append = Log.append
 
-    def lying(log: Log[Any], tx: Any, draft: Any, body: Mapping[str, object]) -> Any:
+    def lying(log: Log[Any], tx: Any, draft: Any, body: Mapping[str, object], *more: Any) -> Any:
         if draft.event is Event.CONSULT and draft.side is Side.QUERIER:
             body = dict(body)
             change(body)
-        return append(log, tx, draft, body)
+        return append(log, tx, draft, body, *more)
 
     monkeypatch.setattr(Log, "append", lying)
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
@@ -282,10 +283,10 @@ def test_a_query_under_another_policy_than_the_one_in_force_is_found(
 ) -> None:
     append = Log.append
 
-    def lying(log: Log[Any], tx: Any, draft: Any, body: Mapping[str, object]) -> Any:
+    def lying(log: Log[Any], tx: Any, draft: Any, body: Mapping[str, object], *more: Any) -> Any:
         if draft.event is Event.CONSULT:
             draft = replace(draft, policy_hash=bytes(32))
-        return append(log, tx, draft, body)
+        return append(log, tx, draft, body, *more)
 
     monkeypatch.setattr(Log, "append", lying)
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
@@ -487,6 +488,13 @@ def test_the_node_opens_bodies_of_own_queries_alone_and_logs_it_first(bench: Ben
     assert index == query
     assert body is not None
     assert set(body.body) >= {"seed", "tokens", "digests", "held"}
+
+
+def test_the_findings_are_those_of_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "operations.md").read_text()
+    part = page[page.index("## Audit the queries") : page.index("## Status and health")]
+    assert re.findall(r"^\| `([a-z_.]+)` \|", part, re.MULTILINE) == list(sampling.FINDINGS)
+    assert all(f"`{code}`" in part for code in sampling.UNCHECKED)
 
 
 # The draw
