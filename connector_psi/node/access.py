@@ -28,7 +28,6 @@ from connector_psi.errors import (
     CapacityExceededError,
     ConflictError,
     ConnectorError,
-    FormatError,
     InputError,
     PeerError,
     ProtocolError,
@@ -37,7 +36,7 @@ from connector_psi.errors import (
     UnavailableError,
 )
 from connector_psi.node import caseclock
-from connector_psi.node.asked import RETRY_MS
+from connector_psi.node.asked import RETRY_MS, ordering_officer
 from connector_psi.node.granting import HOUR_MS, MAX_REFERENCE, MAX_TEXT, signed_bytes
 from connector_psi.node.node import QUERIER, Bound, Node
 from connector_psi.node.ports import NO_ACCESS, AccessAnswer, AccessRequest, Connector
@@ -105,9 +104,9 @@ class AskedAccess:
             ordered_by: URI of the officer or supervisor of this authority who ordered it; empty for ``person``.
 
         Raises:
-            PurposeRefusedError: No such agreement, or a record that it does not let ask.
+            PurposeRefusedError: No such agreement, a record that it does not let ask, or no person who could order it.
             ApprovalMissingError: A text is missing.
-            InputError: No records, or too many, one twice, hours beyond the agreement, or no person who could order it.
+            InputError: No records, or too many, or one twice; hours beyond the agreement.
             CapacityExceededError: More identifiers than the agreement grants, or than an officer may ask on a day.
         """
         node = self._node
@@ -118,8 +117,7 @@ class AskedAccess:
         _check_texts(case_reference, offence, necessity)
         if not 0 <= hours <= grant.max_hours:
             raise InputError(f"hours: at most {grant.max_hours}")
-        orderer = ordered_by or person.uri
-        self._check_orderer(orderer)
+        orderer = ordering_officer(node, ordered_by, person)
         now = node.now_ms()
         with node.store.write() as tx:
             found = self._named(bound, tx, named)
@@ -176,18 +174,6 @@ class AskedAccess:
                 actor_commitment=pseudonyms[0],
             )
         return row
-
-    def _check_orderer(self, uri: str) -> None:
-        try:
-            identity = pki.parse_identity(uri)
-        except FormatError:
-            raise InputError("ordered by: not the URI of a person") from None
-        if (
-            not isinstance(identity, pki.PersonIdentity)
-            or identity.authority != self._node.authority
-            or identity.role not in {pki.Role.OFFICER, pki.Role.SUPERVISOR}
-        ):
-            raise InputError("ordered by: not an officer or supervisor of this authority")
 
     def _named(self, bound: Bound, tx: Tx, named: Sequence[tuple[SourceSystem, str]]) -> list[StoredRecord]:
         node = self._node

@@ -87,7 +87,7 @@ class AskedCases:
             raise ApprovalMissingError("a case reference is needed, of at most 200 characters")
         if not justification.strip() or len(justification) > MAX_TEXT:
             raise ApprovalMissingError("a justification is needed, of at most 4000 characters")
-        ordering = self._ordering_officer(ordered_by, person)
+        ordering = ordering_officer(node, ordered_by, person)
         with node.store.write() as tx:
             match = queried.get_match(node.store, tx, match_id)
             if match is None:
@@ -163,21 +163,6 @@ class AskedCases:
                 actor_commitment=pseudonyms[0],
             )
         return row
-
-    def _ordering_officer(self, uri: str, person: pki.PersonIdentity) -> str:
-        if not uri:
-            return person.uri
-        try:
-            ordering = pki.parse_identity(uri)
-        except ConnectorError:
-            ordering = None
-        if (
-            not isinstance(ordering, pki.PersonIdentity)
-            or ordering.authority != self._node.authority
-            or ordering.role not in {pki.Role.OFFICER, pki.Role.SUPERVISOR}
-        ):
-            raise PurposeRefusedError("only an officer or a supervisor of this authority orders a case")
-        return ordering.uri
 
     def advance(self) -> int:
         """Send drafted cases and collect outcomes that are due. Returns how many cases moved.
@@ -300,6 +285,27 @@ class AskedCases:
         """Whether a case is as it was read; asked under the write lock, so that no step is done twice."""
         known = store.get_case(self._node.store, tx, row.side, row.peer, row.request_id)
         return known is not None and known.state == row.state
+
+
+def ordering_officer(node: Node, uri: str, person: pki.PersonIdentity) -> str:
+    """Return the URI of who ordered something: of ``person`` where ``uri`` is empty.
+
+    Raises:
+        PurposeRefusedError: Not an officer or a supervisor of this authority.
+    """
+    if not uri:
+        return person.uri
+    try:
+        ordering = pki.parse_identity(uri)
+    except ConnectorError:
+        ordering = None
+    if (
+        not isinstance(ordering, pki.PersonIdentity)
+        or ordering.authority != node.authority
+        or ordering.role not in {pki.Role.OFFICER, pki.Role.SUPERVISOR}
+    ):
+        raise PurposeRefusedError("only an officer or a supervisor of this authority orders a case")
+    return ordering.uri
 
 
 def case_request(node: Node, row: CaseRow) -> CaseRequest:

@@ -151,7 +151,7 @@ def test_what_is_no_request(two: Two) -> None:
         ([AGREEMENT, *TEXTS, *officer, "--record", "NOTHING/SIENA-2026-0001"], 2),
         ([AGREEMENT, *TEXTS, *officer, "--record", "SIENA/SIENA-2026-9999/1"], 4),
         ([AGREEMENT, *TEXTS, *officer, *record, "--hours", 73], 2),
-        ([AGREEMENT, *TEXTS, *officer, *record, "--ordered-by", "the boss"], 2),
+        ([AGREEMENT, *TEXTS, *officer, *record, "--ordered-by", "the boss"], 4),
         (["CUS-47:police-ics2", *TEXTS, *officer, *record], 4),
         ([AGREEMENT, *TEXTS, *two.person(two.police, "auditor1"), *record], 4),
     ):

@@ -468,9 +468,9 @@ def test_a_request_is_of_its_signer_and_of_an_agreement_that_needs_it(federation
         ({"offence": ""}, ApprovalMissingError),
         ({"necessity": "x" * 4001}, ApprovalMissingError),
         ({"hours": 73}, InputError),
-        ({"ordered_by": "somebody"}, InputError),
-        ({"ordered_by": "urn:connector-psi:person:ics2:officer:o"}, InputError),
-        ({"ordered_by": "urn:connector-psi:person:police:system:s"}, InputError),
+        ({"ordered_by": "somebody"}, PurposeRefusedError),
+        ({"ordered_by": "urn:connector-psi:person:ics2:officer:o"}, PurposeRefusedError),
+        ({"ordered_by": "urn:connector-psi:person:police:system:s"}, PurposeRefusedError),
     ],
 )
 def test_what_cannot_be_asked_for(tmp_path: Path, change: dict[str, Any], kind: type[Exception]) -> None:
