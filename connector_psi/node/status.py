@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from connector_psi.node.alarms import Alarms
     from connector_psi.node.querying import Querying
 
+CAPACITY_ALARM_PERCENT = 80
+"""Of a day's or a year's capacity: from here on the class is named in ``capacity_alarm``."""
+
 
 def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, object]:
     """Return the state of a node as JSON-able data; ages and times in seconds."""
@@ -36,15 +39,18 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             if bound.side is OWNER:
                 newest = owned.newest_published(tx, bound.code)
                 used = owned.used_today(tx, bound.code, day)
+                in_year = owned.used_in_year(tx, bound.code, day[:4])
+                limits = bound.agreement.capacity
+                today = {c: _capacity(used.get(int(c), 0), limit.per_day) for c, limit in limits.items()}
+                year = {c: _capacity(in_year.get(int(c), 0), limit.per_year) for c, limit in limits.items()}
                 line |= {
                     "epoch": newest.epoch if newest else 0,
                     "tokens": newest.tokens if newest else 0,
                     "set_age_s": _age(now, newest.published_ms if newest else None),
                     "expires_in_s": _left(now, newest.not_after_ms if newest else None),
-                    "capacity_today": {
-                        c.label: {"used": used.get(int(c), 0), "of": limit.per_day}
-                        for c, limit in bound.agreement.capacity.items()
-                    },
+                    "capacity_today": {c.label: value for c, value in today.items()},
+                    "capacity_year": {c.label: value for c, value in year.items()},
+                    "capacity_alarm": [c.label for c in limits if any(map(_is_short, (today[c], year[c])))],
                 }
             else:
                 taken = queried.current_set(tx, bound.code)
@@ -74,6 +80,15 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
     checkpoint = node.signed_checkpoint()
     status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}
     return status
+
+
+def _capacity(used: int, of: int) -> dict[str, int]:
+    return {"used": used, "left": max(0, of - used), "of": of}
+
+
+def _is_short(capacity: dict[str, int]) -> bool:
+    # A class of which nothing may be asked is not short of anything.
+    return 0 < capacity["of"] * CAPACITY_ALARM_PERCENT <= capacity["used"] * 100
 
 
 def _runs(node: Node, agreement: policy.Agreement) -> bool:

@@ -186,6 +186,16 @@ def debit(tx: Tx, agreement: str, token_class: int, day: str, amount: int, per_d
         tx.execute(sa.insert(capacity).values(agreement=agreement, token_class=token_class, day=day, used=amount))
 
 
+def used_in_year(tx: Tx, agreement: str, year: str) -> dict[int, int]:
+    """Return the capacity used on all days of a calendar year (``YYYY``, UTC), by class number."""
+    rows = tx.execute(
+        sa.select(capacity.c.token_class, sa.func.sum(capacity.c.used).label("used"))
+        .where(capacity.c.agreement == agreement, capacity.c.day.startswith(year))
+        .group_by(capacity.c.token_class)
+    )
+    return {int(row.token_class): int(row.used) for row in rows}
+
+
 def used_today(tx: Tx, agreement: str, day: str) -> dict[int, int]:
     """Return the capacity used on a day, by class number."""
     rows = tx.execute(
