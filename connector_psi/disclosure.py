@@ -78,7 +78,9 @@ class OwnerCaseState(StrEnum):
     LAPSED = "lapsed"
     """Nobody decided before the last slot."""
     RELEASED = "released"
-    """The outcome's leaf is durable; from here nothing changes."""
+    """The outcome's leaf is durable; from here nothing of it changes."""
+    ERASED = "erased"
+    """What was served is gone, and what it was is in the log."""
 
 
 _State = TypeVar("_State", CaseState, OwnerCaseState)
@@ -106,7 +108,8 @@ TRANSITIONS: Final[Mapping[StrEnum, frozenset[StrEnum]]] = MappingProxyType(
         OwnerCaseState.REFUSED: frozenset({OwnerCaseState.RELEASED}),
         OwnerCaseState.AUTO_REFUSED: frozenset({OwnerCaseState.RELEASED}),
         OwnerCaseState.LAPSED: frozenset({OwnerCaseState.RELEASED}),
-        OwnerCaseState.RELEASED: frozenset(),
+        OwnerCaseState.RELEASED: frozenset({OwnerCaseState.ERASED}),
+        OwnerCaseState.ERASED: frozenset(),
     }
 )
 
@@ -273,6 +276,19 @@ def erase_after(retention_class: RetentionClass, served: datetime) -> datetime:
         return start.replace(year=year)
     except ValueError:
         return start.replace(year=year, day=28)  # 29 February, rounded down: never longer than the law says
+
+
+def window_end(opened: datetime, t_s: int, case_window_days: int) -> datetime:
+    """Return when a case is over: the owner's copy of what it served is erased, and an unanswered case expires.
+
+    It counts from ``opened + T``, whatever became of the case, so that the time of erasure tells nothing either.
+
+    Args:
+        opened: When it was opened, or taken in, at this side; aware.
+        t_s: The time to decide, in seconds.
+        case_window_days: Of the agreement.
+    """
+    return not_disclosed_at(opened, t_s) + timedelta(days=case_window_days)
 
 
 # --- Envelope ---------------------------------------------------------------------------------------------------------

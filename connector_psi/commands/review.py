@@ -126,6 +126,11 @@ def _case_text(v: Mapping[str, Any]) -> None:
     if v["fields"]:
         title = "Disclosed" if v["side"] == "querier" or v["state"] == "released" else "Would be disclosed"
         table(title, ["field", "value"], [(k, ", ".join(x)) for k, x in sorted(v["fields"].items())])
+    if v["outcome_entry"] is not None:
+        say(f"The outcome is entry {v['outcome_entry']} of the log.")
+    if v["erased"]:
+        names = ", ".join(v["erased_fields"]) or "nothing had been disclosed"
+        say(f"Erased {v['erased']}, entry {v['erased_entry']} of the log: {names}")
     if v["withheld_fields"]:
         say(f"Withheld: {', '.join(v['withheld_fields'])}")
     if v["awaiting_consent"]:

@@ -29,13 +29,13 @@ from connector_psi.errors import (
 )
 from connector_psi.node import caseclock
 from connector_psi.node.covers import Covers
-from connector_psi.node.node import QUERIER, Bound, Node
+from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import CaseRequest, Connector, OutcomeAnswer
 from connector_psi.node.querying import verify_leaf
 from connector_psi.protocol import messages
 from connector_psi.storage import cases as store
 from connector_psi.storage import queried
-from connector_psi.storage.cases import NEVER_MS, CaseRow
+from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
 
 logger = structlog.get_logger("connector_psi.node")
@@ -43,6 +43,7 @@ logger = structlog.get_logger("connector_psi.node")
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
 RETRY_MS = 30_000
+_OPEN = (CaseState.DRAFTED, CaseState.PENDING)
 
 
 class AskedCases:
@@ -177,7 +178,7 @@ class AskedCases:
         node.check_alive()
         self._covers.fill_slots()
         with node.store.read() as tx:
-            due = store.due_cases(tx, store.QUERIER, node.now_ms())
+            due = store.due_cases(tx, store.QUERIER, _OPEN, node.now_ms())
         moved = 0
         away: set[str] = set()
         failure: PeerError | None = None
@@ -193,7 +194,9 @@ class AskedCases:
                 away.add(peer)
                 now = node.now_ms()
                 with node.store.write() as tx:
-                    store.postpone_peer(tx, store.QUERIER, peer, now, min(caseclock.next_slot_ms(node), now + RETRY_MS))
+                    store.postpone_peer(
+                        tx, store.QUERIER, peer, _OPEN, now, min(caseclock.next_slot_ms(node), now + RETRY_MS)
+                    )
             except Exception as error:  # noqa: BLE001 - one case must not keep the others back
                 caseclock.park(node, store.QUERIER, peer, request_id, error)
                 if isinstance(error, PeerError):
@@ -263,7 +266,14 @@ class AskedCases:
             store.update_case(
                 node.store,
                 tx,
-                replace(row, state=state, next_ms=NEVER_MS, leaf_index=entry.index, payload=payload),
+                # Next, it is erased.
+                replace(
+                    row,
+                    state=state,
+                    next_ms=millis(envelope.erase_after),
+                    leaf_index=entry.index,
+                    payload=payload,
+                ),
             )
         return 1
 

@@ -55,6 +55,12 @@ def answer_due(agreement: Agreement, opened_ms: int) -> int:
     return opened_ms + agreement.answer_within_h * 3_600_000
 
 
+def window_end_ms(node: Node, agreement: Agreement, opened_ms: int) -> int:
+    """Return when a case of an agreement is over, in Unix milliseconds."""
+    t_s = node.config.disclosure.not_disclosed_after_s
+    return millis(disclosure.window_end(from_millis(opened_ms), t_s, agreement.case_window_days))
+
+
 def park(node: Node, side: str, peer: str, request_id: bytes, error: Exception) -> None:
     """Leave a case that cannot be moved now to the next slot."""
     # The type alone: the text of a defect may hold a value.

@@ -98,9 +98,9 @@ class CaseViews:
             people_needed=bound.agreement.confirm.owner_people if bound else 0,
             people_approved=len(row.payload["approvals"]),
         )
-        if row.state == OwnerCaseState.RELEASED:
+        if row.state in {OwnerCaseState.RELEASED, OwnerCaseState.ERASED}:
             view = replace(view, withheld=tuple(row.payload["withheld"]))
-            if row.payload["outcome"] != Outcome.DISCLOSED:
+            if row.payload["outcome"] != Outcome.DISCLOSED or row.state == OwnerCaseState.ERASED:
                 return view
             envelope = disclosure.parse_envelope(bytes.fromhex(row.payload["envelope"]))
             return replace(view, fields={name.value: values for name, values in envelope.fields.items()})

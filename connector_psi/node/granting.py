@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from cryptography.exceptions import InvalidSignature
 
-from connector_psi import disclosure, pki, policy
+from connector_psi import disclosure, pki
 from connector_psi.audit.entries import Event
 from connector_psi.domain.purposes import Mode
 from connector_psi.errors import (
@@ -33,7 +33,6 @@ from connector_psi.errors import (
 from connector_psi.node import caseclock
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
 from connector_psi.node.ports import ACCESS_ID_BYTES, NO_ACCESS, AccessAnswer, AccessRequest
-from connector_psi.node.received import stored_agreement
 from connector_psi.protocol import messages
 from connector_psi.storage import accesses as store
 from connector_psi.storage.accesses import NEVER_MS, AccessRow
@@ -278,8 +277,7 @@ class Granting:
             bound, runs = node.bound(row.agreement, OWNER, row.peer), True
         except PurposeRefusedError:
             # The peer was revoked, or the agreement ended: nothing is granted, and all is logged as ever.
-            agreement = stored_agreement(node, tx, row.agreement)
-            bound, runs = Bound(agreement, policy.policy_hash(agreement), OWNER, row.peer), False
+            bound, runs = node.bound_of_case(tx, row.agreement, OWNER, row.peer), False
         approvals = row.payload["approvals"]
         expires_ms = min((a["expires_ms"] for a in approvals), default=0)
         given = runs and state is GrantState.APPROVED and expires_ms > now

@@ -236,6 +236,27 @@ class Node:
         self.check_runnable(found.agreement)
         return found
 
+    def bound_of_case(self, tx: Tx, code: str, side: Side, peer: str) -> Bound:
+        """Return the agreement of a case, also of one whose peer was revoked or that left the policy since.
+
+        Raises:
+            PurposeRefusedError: Nothing of it is known any more.
+        """
+        with self._state:
+            found = self._bound.get(code)
+        if found is not None and found.side is side and found.peer == peer:
+            return found
+        stored = peer_store.get_agreement(tx, code)
+        if stored is not None:
+            agreement = policy.Agreement.model_validate_json(stored.definition)
+            return Bound(agreement, policy.policy_hash(agreement), side, peer)
+        for template in self.pack.templates:
+            if code.startswith(f"{template.code}:"):
+                querier, _, owner = code.partition(":")[2].partition("-")
+                agreement = policy.instantiate(template, querier, owner, synthetic=self.synthetic)
+                return Bound(agreement, policy.policy_hash(agreement), side, peer)
+        raise PurposeRefusedError(f"{code}: not in the policy any more")
+
     def check_runnable(self, agreement: policy.Agreement) -> None:
         """Refuse an agreement that may not run now.
 

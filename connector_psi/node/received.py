@@ -42,8 +42,8 @@ from connector_psi.node.publishing import case_keys, record_tokens
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import claimed_types
 from connector_psi.storage import cases as store
-from connector_psi.storage import owned, peers, records
-from connector_psi.storage.cases import NEVER_MS, CaseRow
+from connector_psi.storage import owned, records
+from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
 
 logger = structlog.get_logger("connector_psi.node")
@@ -51,6 +51,7 @@ logger = structlog.get_logger("connector_psi.node")
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
 MAX_CODES = 4096
+_MOVING = tuple(state for state in OwnerCaseState if state not in {OwnerCaseState.RELEASED, OwnerCaseState.ERASED})
 
 
 class ReceivedCases:
@@ -149,6 +150,9 @@ class ReceivedCases:
             head = store.get_head(tx, peer, request_id)
         if head is None or head.agreement != code:
             raise PurposeRefusedError("no such case")
+        if head.state == OwnerCaseState.ERASED:
+            # The case window is over, at every querier too.
+            raise PurposeRefusedError("no such case any more")
         if not (head.state == OwnerCaseState.RELEASED) & (now >= head.due_ms):
             return None
         with node.store.read() as tx:
@@ -180,7 +184,7 @@ class ReceivedCases:
         node = self._node
         node.check_alive()
         with node.store.read() as tx:
-            due = store.due_cases(tx, store.OWNER, node.now_ms())
+            due = store.due_cases(tx, store.OWNER, _MOVING, node.now_ms())
         for peer, request_id in due:
             try:
                 with node.store.write() as tx:
@@ -190,7 +194,7 @@ class ReceivedCases:
                         continue
                     if row.state == OwnerCaseState.RECEIVED and not row.quiet:
                         self._judge(tx, row)
-                    elif row.state != OwnerCaseState.RELEASED:
+                    elif row.state in _MOVING:
                         self._release(tx, row)
             except (AuditError, UnavailableError):
                 raise
@@ -317,8 +321,8 @@ class ReceivedCases:
         now = node.clock.now()
         decision, _, record = self._decision(tx, row)
         state = OwnerCaseState(row.state)
-        bound = _bound_or_none(node, row)
-        agreement = bound.agreement if bound is not None else stored_agreement(node, tx, row.agreement)
+        bound = node.bound_of_case(tx, row.agreement, OWNER, row.peer)
+        agreement = bound.agreement
         sizes = disclosure.envelope_sizes(agreement)
         # Where nobody at the owner is asked, all is served from one slot; else what is no disclosure has to wait.
         later = disclosure.not_disclosed_at(from_millis(row.opened_ms), settings.not_disclosed_after_s)
@@ -357,7 +361,7 @@ class ReceivedCases:
                 "refusal": row.payload.get("refusal"),
                 "case_reference": row.payload["case_reference"],
             },
-            bound or Bound(agreement, policy.policy_hash(agreement), OWNER, row.peer),
+            bound,
             epoch=row.epoch,
             request_id=row.request_id,
             purpose=agreement.purpose.value,
@@ -371,6 +375,8 @@ class ReceivedCases:
             "salt": salt.hex(),
             "served_ms": millis(served),
             "released": sorted(name.value for name in envelope.fields),
+            "source_commitment": disclosure.source_commitment(salt, padded).hex(),
+            "erase_after": envelope.erase_after.isoformat(),
             "withheld": [name.value for name in decision.withheld],
             "reason": decision.reason.value,
         }
@@ -381,27 +387,12 @@ class ReceivedCases:
                 row,
                 state=OwnerCaseState.RELEASED,
                 due_ms=payload["served_ms"],
-                next_ms=NEVER_MS,
+                # Next, it is erased.
+                next_ms=caseclock.window_end_ms(node, agreement, row.opened_ms),
                 leaf_index=entry.index,
                 payload=payload,
             ),
         )
-
-
-def stored_agreement(node: Node, tx: Tx, code: str) -> policy.Agreement:
-    """Return the agreement of a case whose peer was revoked, or that left the policy, since.
-
-    Raises:
-        PurposeRefusedError: Neither the store nor the policy knows it any more.
-    """
-    stored = peers.get_agreement(tx, code)
-    if stored is not None:
-        return policy.Agreement.model_validate_json(stored.definition)
-    for template in node.pack.templates:
-        if code.startswith(f"{template.code}:"):
-            querier, _, owner = code.partition(":")[2].partition("-")
-            return policy.instantiate(template, querier, owner, synthetic=node.synthetic)
-    raise PurposeRefusedError(f"{code}: not in the policy any more")
 
 
 def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:

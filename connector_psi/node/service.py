@@ -24,6 +24,7 @@ from connector_psi.node.accessviews import AccessViews
 from connector_psi.node.alarms import Alarms
 from connector_psi.node.asked import AskedCases
 from connector_psi.node.caseviews import CaseViews
+from connector_psi.node.erasure import Erasure
 from connector_psi.node.evaluation import Evaluation
 from connector_psi.node.granting import Granting
 from connector_psi.node.node import OWNER, QUERIER, Node
@@ -81,6 +82,7 @@ class Service:
         self.asked = AskedCases(self.node, self.connector)
         self.received = ReceivedCases(self.node)
         self.cases = CaseViews(self.node)
+        self.erasure = Erasure(self.node)
         self.alarms = Alarms(self.node)
         self.granting = Granting(self.node)
         self.asked_access = AskedAccess(self.node, self.connector, self.querying)
@@ -261,6 +263,7 @@ class Service:
             ("log", self.tick_log, settings.log.checkpoint_s),
             ("records", self.registration.expire, 1.0),
             ("alarms", self.alarms.tell, 60.0),
+            ("erasure", self.erasure.run, 10.0),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.

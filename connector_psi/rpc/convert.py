@@ -424,6 +424,7 @@ def case_message(view: CaseView) -> registry_pb2.Case:
     """Return the message of a case."""
     row, p = view.row, view.row.payload
     outcome = p.get("outcome", {}) if row.side == "querier" else {}
+    erased = p.get("erased", {})
     return registry_pb2.Case(
         case_id=row.request_id.hex(),
         side=row.side,
@@ -445,7 +446,11 @@ def case_message(view: CaseView) -> registry_pb2.Case:
         obligations=outcome.get("obligations", []),
         handling=outcome.get("handling", []),
         claimed_types=p.get("types", []),
-        erase_after=outcome.get("erase_after", ""),
+        erase_after=outcome.get("erase_after", "") or p.get("erase_after", ""),
+        outcome_entry=0 if row.leaf_index is None else row.leaf_index + 1,
+        erased=erased.get("at", ""),
+        erased_entry=erased["leaf"] + 1 if erased else 0,
+        erased_fields=erased.get("fields", []),
         answer_due_ms=view.answer_due_ms,
         overdue=view.overdue,
         ordered_by=p.get("ordered_by", ""),
@@ -565,6 +570,10 @@ def case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "opened_by": c.opened_by,
         "grades": list(c.grades),
         "awaiting_consent": list(c.awaiting_consent),
+        "outcome_entry": c.outcome_entry - 1 if c.outcome_entry else None,
+        "erased": c.erased,
+        "erased_entry": c.erased_entry - 1 if c.erased_entry else None,
+        "erased_fields": list(c.erased_fields),
     }
 
 

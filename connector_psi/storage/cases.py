@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,14 +157,14 @@ def set_quiet_slot(tx: Tx, agreement: str, slot: int) -> None:
         tx.execute(sa.insert(quiet_slots).values(agreement=agreement, slot=slot))
 
 
-def due_cases(tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
-    """Return peer and id of the cases that something has to be done about, the longest waiting first.
+def due_cases(tx: Tx, side: str, states: Collection[str], now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
+    """Return peer and id of the cases in some states that something has to be done about, the longest waiting first.
 
     Not their payloads: one that cannot be opened must not keep the others back.
     """
     rows = tx.execute(
         sa.select(cases.c.peer, cases.c.request_id)
-        .where(cases.c.side == side, cases.c.next_ms <= now_ms)
+        .where(cases.c.side == side, cases.c.state.in_(states), cases.c.next_ms <= now_ms)
         # Ids are random: among those of one slot nothing tells which was there first.
         .order_by(cases.c.next_ms, cases.c.request_id)
         .limit(limit)
@@ -181,13 +181,28 @@ def postpone_case(tx: Tx, side: str, peer: str, request_id: bytes, next_ms: int)
     )
 
 
-def postpone_peer(tx: Tx, side: str, peer: str, now_ms: int, next_ms: int) -> None:
-    """Look at all cases with a peer that are due now at another time."""
+def postpone_peer(tx: Tx, side: str, peer: str, states: Collection[str], now_ms: int, next_ms: int) -> None:
+    """Look at all cases with a peer in some states that are due now at another time."""
     tx.execute(
         sa.update(cases)
-        .where(cases.c.side == side, cases.c.peer == peer, cases.c.next_ms <= now_ms)
+        .where(cases.c.side == side, cases.c.peer == peer, cases.c.state.in_(states), cases.c.next_ms <= now_ms)
         .values(next_ms=next_ms)
     )
+
+
+def unanswered(tx: Tx, side: str, states: Collection[str], agreement: str, before_ms: int) -> list[tuple[str, bytes]]:
+    """Return peer and id of the cases of an agreement that are in some states and were opened before a time."""
+    rows = tx.execute(
+        sa.select(cases.c.peer, cases.c.request_id)
+        .where(
+            cases.c.side == side,
+            cases.c.state.in_(states),
+            cases.c.agreement == agreement,
+            cases.c.opened_ms <= before_ms,
+        )
+        .limit(200)
+    )
+    return [(row.peer, row.request_id) for row in rows]
 
 
 def list_cases(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int, offset: int = 0) -> list[CaseRow]:

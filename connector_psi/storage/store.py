@@ -93,6 +93,28 @@ class Store:
         """Close all connections."""
         self._engine.dispose()
 
+    def drop_remains(self) -> bool:
+        """Empty SQLite's write-ahead log, in which the pages from before an erasure still stand.
+
+        The database itself keeps nothing of what was replaced (``secure_delete``).
+
+        Returns:
+            Whether it is empty; not while somebody still reads an older state. Another engine keeps no such file.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return True
+        with self._writer, _translated(), self._engine.connect() as connection:
+            # Pragmas outside any transaction: the driver's connection.
+            cursor = connection.connection.cursor()
+            try:
+                # Writers wait meanwhile.
+                cursor.execute("PRAGMA busy_timeout=500")
+                busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                cursor.execute("PRAGMA busy_timeout=10000")
+                cursor.close()
+        return not busy
+
     def index_of(self, *parts: str) -> bytes:
         """Return a keyed hash of a reference, 32 bytes, for finding a row without storing the reference."""
         return self.mac(json.dumps(parts, ensure_ascii=False).encode())

@@ -895,6 +895,10 @@ class Case(_message.Message):
     OPENED_BY_FIELD_NUMBER: _builtins.int
     GRADES_FIELD_NUMBER: _builtins.int
     AWAITING_CONSENT_FIELD_NUMBER: _builtins.int
+    OUTCOME_ENTRY_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
+    ERASED_ENTRY_FIELD_NUMBER: _builtins.int
+    ERASED_FIELDS_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Hexadecimal request_id."""
     side: _builtins.str
@@ -920,6 +924,11 @@ class Case(_message.Message):
     ordered_by: _builtins.str
     """Querier: the person who ordered it and the one who opened it."""
     opened_by: _builtins.str
+    outcome_entry: _builtins.int
+    """Index of the entry of the outcome in this node's log, plus 1; 0 before there is one."""
+    erased: _builtins.str
+    """Once what was disclosed is erased: when, the index of the ERASE entry plus 1, the names of the fields."""
+    erased_entry: _builtins.int
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]:
         """Querier: the disclosed fields. Owner: what would be, or was, disclosed."""
@@ -940,6 +949,8 @@ class Case(_message.Message):
     def awaiting_consent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Owner: fields that wait for the consent of the provider of the data."""
 
+    @_builtins.property
+    def erased_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -970,10 +981,14 @@ class Case(_message.Message):
         opened_by: _builtins.str = ...,
         grades: _abc.Iterable[_builtins.str] | None = ...,
         awaiting_consent: _abc.Iterable[_builtins.str] | None = ...,
+        outcome_entry: _builtins.int = ...,
+        erased: _builtins.str = ...,
+        erased_entry: _builtins.int = ...,
+        erased_fields: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
