@@ -250,3 +250,61 @@ def test_remains_are_dropped_once_nobody_reads_an_older_state(federation: Federa
     assert ics2.erasure.run() == 0
     left = on_disk(ics2)
     assert not [piece for piece in pieces(blob) if piece in left]
+
+
+def test_where_the_owner_gets_no_notice_a_disclosure_and_its_covers_are_erased_alike(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
+    ics2.registration.register([declaration("M1", BOX, route="CO")], "test")
+    sis.registration.register([alert("DE36", BOX, category="sis.36")], "test")
+    federation.settle()
+    (match,) = sis.review.list()
+    sis.review.decide(match.match_id, person("sis"), "the same box", confirm=True)
+    case = sis.asked.open(
+        match.match_id,
+        person("sis"),
+        purpose="cpsi:DiscreetInquiryOrSpecificCheck",
+        legal_basis="2018/1862:36",
+        case_reference="SIRENE-1",
+        justification="the box arrives this week",
+    ).request_id
+    federation.settle(rounds=45, step_s=5)
+    assert sis.cases.get(case).row.state == CaseState.DISCLOSED
+    rows = quiet_rows(ics2)
+    slot = [row for row in rows if row.opened_ms == next(r.opened_ms for r in rows if r.request_id == case)]
+    assert len(slot) > 1, "it came among covers"
+    assert len({row.next_ms for row in slot}) == 1
+    federation.clock.advance(60 * DAY_S)
+    ics2.erasure.run()
+    after = [row for row in quiet_rows(ics2) if row.request_id in {r.request_id for r in slot}]
+    assert {row.state for row in after} == {OwnerCaseState.ERASED}
+    assert len({len(row.sealed) for row in after}) == 1
+    assert {len(entries(ics2, Event.ERASE, row.request_id)) for row in after} == {1}
+    assert {len(sealed_body(ics2, index)) for row in after for index in indexes(ics2, Event.ERASE, row.request_id)} == {
+        len(sealed_body(ics2, indexes(ics2, Event.ERASE, case)[0]))
+    }
+    with pytest.raises(PurposeRefusedError):
+        ics2.cases.get(case)
+    federation.close()
+
+
+def quiet_rows(service: Service) -> Sequence[sa.Row[Any]]:
+    """What an owner without notice keeps of the cases that were opened at it."""
+    with service.node.store.read() as tx:
+        return tx.execute(
+            sa.select(schema.cases).where(schema.cases.c.quiet.is_(True), schema.cases.c.side == "owner")
+        ).all()
+
+
+def indexes(service: Service, event: Event, case: bytes) -> list[int]:
+    node = service.node
+    with node.store.read() as tx:
+        leaves = [parse_leaf(raw) for raw in node.entries.read_leaves(tx, 0, node.entries.size(tx))]
+    return [index for index, leaf in enumerate(leaves) if leaf.event is event and leaf.request_id == case]
+
+
+def sealed_body(service: Service, index: int) -> bytes:
+    with service.node.store.read() as tx:
+        found = service.node.entries.read_body(tx, index)
+    assert found is not None
+    return found.ciphertext
