@@ -22,7 +22,7 @@ from typing import Any
 from connector_psi import disclosure
 from connector_psi.audit.entries import Event, Side
 from connector_psi.disclosure import CaseState, OwnerCaseState
-from connector_psi.errors import AuditError, UnavailableError
+from connector_psi.errors import AuditError, PurposeRefusedError, UnavailableError
 from connector_psi.node import caseclock
 from connector_psi.node.node import QUERIER, Node
 from connector_psi.storage import cases as store
@@ -68,11 +68,19 @@ class Erasure:
     def _expire_unanswered(self) -> int:
         node, done = self._node, 0
         t = timedelta(seconds=node.config.disclosure.not_disclosed_after_s)
-        for bound in node.agreements(QUERIER):
-            window = t + timedelta(days=bound.agreement.case_window_days)
-            before = node.now_ms() - window // timedelta(milliseconds=1)
+        with node.store.read() as tx:
+            waiting = store.agreements_of(tx, store.QUERIER, _UNANSWERED)
+        for code, with_peer in waiting:
             with node.store.read() as tx:
-                due = store.unanswered(tx, store.QUERIER, _UNANSWERED, bound.code, before)
+                try:
+                    # Also of one that is not in force any more.
+                    bound = node.bound_of_case(tx, code, QUERIER, with_peer)
+                except PurposeRefusedError:
+                    # Its terms are nowhere; it must not keep the others back.
+                    continue
+                window = t + timedelta(days=bound.agreement.case_window_days)
+                before = node.now_ms() - window // timedelta(milliseconds=1)
+                due = store.unanswered(tx, store.QUERIER, _UNANSWERED, code, before)
             for peer, request_id in due:
                 done += self._turn(store.QUERIER, peer, request_id, _UNANSWERED, WINDOW)
         return done

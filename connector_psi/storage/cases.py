@@ -190,6 +190,17 @@ def postpone_peer(tx: Tx, side: str, peer: str, states: Collection[str], now_ms:
     )
 
 
+def agreements_of(tx: Tx, side: str, states: Collection[str]) -> list[tuple[str, str]]:
+    """Return agreement and peer of the cases in some states."""
+    rows = tx.execute(
+        sa.select(cases.c.agreement, cases.c.peer)
+        .where(cases.c.side == side, cases.c.state.in_(states))
+        .distinct()
+        .order_by(cases.c.agreement)
+    )
+    return [(row.agreement, row.peer) for row in rows]
+
+
 def unanswered(tx: Tx, side: str, states: Collection[str], agreement: str, before_ms: int) -> list[tuple[str, bytes]]:
     """Return peer and id of the cases of an agreement that are in some states and were opened before a time."""
     rows = tx.execute(

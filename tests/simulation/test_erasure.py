@@ -18,7 +18,7 @@ from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.service import Service
 from connector_psi.rpc import convert
-from connector_psi.storage import schema
+from connector_psi.storage import peers, schema
 from tests.simulation.federation import Federation, alert, declaration, person
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
@@ -218,6 +218,16 @@ def test_a_case_without_an_answer_expires_with_its_window(federation: Federation
     ((_, body),) = entries(ics2, Event.ERASE, case)
     assert (body["fields"], body["reason"], body["receipt"]) == ([], "window", "")
     assert ics2.asked.advance() == 0
+
+
+def test_a_case_of_an_agreement_that_ended_expires_too(federation: Federation) -> None:
+    case, ics2 = opened(federation), federation.services["ics2"]
+    with ics2.node.store.write() as tx:
+        peers.drop_agreements(tx, "sis", set())
+    ics2.node.refresh_peers()
+    assert ics2.node.agreements() == []
+    federation.clock.advance(100 * DAY_S)
+    assert state(ics2, case) == CaseState.EXPIRED
 
 
 def test_erasure_and_its_entry_are_there_together_or_not_at_all(
