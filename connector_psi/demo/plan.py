@@ -11,6 +11,8 @@ from connector_psi.demo.numbers import Number
 CUSTOMS, SIS, EUROPOL = "ics2", "sis", "europol"
 """Codes of the authorities; each uses the shipped profile of its name."""
 OBJECTS, CROSS_CHECK = f"SIS-OBJ:{CUSTOMS}-{SIS}", f"EUR-XCHK:{CUSTOMS}-{EUROPOL}"
+SILENT = tuple(f"{code}:{SIS}-{CUSTOMS}" for code in ("SIS-ARR", "SIS-CHK", "SIS-JUD", "SIS-MIS"))
+"""N.SIS learns first, and nobody at customs is told."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

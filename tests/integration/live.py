@@ -42,6 +42,9 @@ from connector_psi.rpc.v1 import audit_pb2, disclosure_pb2, matching_pb2, regist
 START_S, STOP_S, CALL_S = 40, 30, 10
 REFUSED = "refused"
 
+AGREEMENTS = ["SIS-ARR:sis-ics2", "SIS-CHK:sis-ics2", "SIS-JUD:sis-ics2", "SIS-MIS:sis-ics2", "SIS-OBJ:ics2-sis"]
+"""What customs and N.SIS have with one another."""
+
 
 # Nodes
 

@@ -91,7 +91,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     ics2, sis = live.make_node(root, "ics2", "ics2"), live.make_node(root, "sis", "sis")
     for own, other in ((ics2, sis), (sis, ics2)):
         done = live.run("peer", "add", own, other / "descriptor.json", "--json")
-        assert done.json == {"authority": other.name, "agreements": ["SIS-OBJ:ics2-sis"]}
+        assert done.json == {"authority": other.name, "agreements": live.AGREEMENTS}
     (root / "alerts.jsonl").write_bytes(jsonl(alert()))
     (root / "ens.xml").write_bytes(ens(house(1, equipment(BOX_A)), house(2, equipment(BOX_B))))
     assert live.run("ingest", sis, root / "alerts.jsonl").code == 0
@@ -311,7 +311,7 @@ def test_a_wait_that_is_over_too_early_is_6(lone: Path, tmp_path: Path) -> None:
     assert live.run("peer", "add", tmp_path / "ics2", lone.parent / "sis" / "descriptor.json").code == 0
     done = live.run("sync", tmp_path / "ics2", "--wait", 0, "--json")
     assert (done.code, list(done.json)) == (6, ["done", "pending_records", "waiting_for"])
-    assert (done.json["done"], done.json["waiting_for"]) == (False, ["SIS-OBJ:ics2-sis"])
+    assert (done.json["done"], done.json["waiting_for"]) == (False, live.AGREEMENTS)
 
 
 @pytest.mark.parametrize("as_json", [False, True])

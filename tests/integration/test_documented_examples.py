@@ -88,4 +88,4 @@ def test_a_federation_moves_to_a_root_of_its_own_as_the_page_shows(tmp_path: Pat
     for own, other in (("ics2", "sis"), ("sis", "ics2")):
         with open_local(nodes[own], Role.ADMIN) as client:
             added = client.add_peer((nodes[other] / "descriptor.json").read_bytes())
-        assert added == {"authority": other, "agreements": ["SIS-OBJ:ics2-sis"]}
+        assert added == {"authority": other, "agreements": live.AGREEMENTS}
