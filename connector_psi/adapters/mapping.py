@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 BATCH_ROWS: Final = 500
 """Rows that a database or a Parquet file hands over at once."""
-MAX_ROW_GROUP_BYTES = 32 * 2**20
-"""Of a Parquet file, as stored, that is read column by column; a larger one is read page by page."""
+MAX_WHOLE_BYTES = 32 * 2**20
+"""Of a Parquet file that is read column by column; a larger one is read page by page."""
 CONNECT_TIMEOUT_S: Final = 10
 MAX_LINE_CHARS: Final = 1_048_576
 MAX_ROW_LINES: Final = 1_000
@@ -363,12 +363,10 @@ def _parquet(path: Path, mapping: MappingFile) -> Iterator[_Part]:
     try:
         with path.open("rb") as stream:
             try:
-                metadata = pq.read_metadata(stream)
-                largest = max((_stored_bytes(metadata.row_group(n)) for n in range(metadata.num_row_groups)), default=0)
-                # Page by page instead of whole row groups, as a row group may be as large as the file. Where it is not,
-                # whole columns: a page is then never larger than what is there, whatever its header says.
-                buffer_size = 0 if largest <= MAX_ROW_GROUP_BYTES else 1 << 20
-                file = pq.ParquetFile(stream, metadata=metadata, pre_buffer=False, buffer_size=buffer_size)
+                # Page by page instead of whole row groups, as a row group may be as large as the file. Where that is
+                # small, whole columns: a page is then never larger than what is there, whatever its header says.
+                buffer_size = 0 if path.stat().st_size <= MAX_WHOLE_BYTES else 1 << 20
+                file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=buffer_size)
                 places = dict(_fields(file.schema_arrow))
             except (pa.ArrowException, OSError, UnicodeDecodeError):
                 # A name of a column that is not UTF-8 is a UnicodeDecodeError.
@@ -378,10 +376,6 @@ def _parquet(path: Path, mapping: MappingFile) -> Iterator[_Part]:
             yield _Part(columns, _parquet_rows(file, [places[name] for name in columns], str(path)))
     except OSError as error:
         raise ConfigError(f"[source], path: {path}: {error.strerror}") from None
-
-
-def _stored_bytes(row_group: Any) -> int:  # noqa: ANN401 - it has no types
-    return sum(row_group.column(n).total_compressed_size for n in range(row_group.num_columns))
 
 
 def _fields(schema: pa.Schema) -> Iterator[tuple[str, tuple[str | int, ...]]]:
