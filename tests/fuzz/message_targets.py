@@ -36,7 +36,7 @@ from connector_psi.node import ports
 from connector_psi.node.granting import check_request, signed_bytes
 from connector_psi.node.querying import verify_leaf
 from connector_psi.node.received import _check_request
-from connector_psi.node.registration import _canonical
+from connector_psi.node.registration import canonical
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import default_group
 from connector_psi.oprf.suite import EvaluatedElements
@@ -179,7 +179,7 @@ def _agreement() -> policy.Agreement:
 @cache
 def _envelopes() -> tuple[bytes, ...]:
     terms = _agreement()
-    refused = disclosure.not_disclosed(terms, case_id=bytes(16), epoch=7, accepted=NOW, t_s=disclosure.CASE_TIME_S)
+    refused = disclosure.not_disclosed(terms, case_id=bytes(16), epoch=7, served=NOW)
     full = disclosure.Envelope(
         case_id=bytes(16), agreement=terms.code, epoch=7, outcome=disclosure.Outcome.DISCLOSED,
         retention_class=terms.retention_class, erase_after=refused.erase_after,
@@ -262,7 +262,7 @@ def _register(data: bytes) -> list[tuple[Record | None, tuple[str, ...]]]:
     for item in request.supersessions:
         convert.supersession_message(convert.parse_supersession(item)).SerializeToString()
     convert.parse_position(request)
-    return [_canonical(convert.parse_record(record)) for record in request.records]
+    return [canonical(convert.parse_record(record)) for record in request.records]
 
 
 def _are_canonical_records(value: list[tuple[Record | None, tuple[str, ...]]]) -> None:
