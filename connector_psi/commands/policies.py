@@ -1,4 +1,4 @@
-"""Commands of policy: policy check, matrix, diff, explain, simulate."""
+"""Commands of policy: policy check, matrix, diff, explain."""
 
 from __future__ import annotations
 
