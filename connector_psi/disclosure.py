@@ -36,7 +36,16 @@ from connector_psi.domain.clock import RandomSource
 from connector_psi.domain.purposes import RETENTION_YEARS, Handling, HandlingCode, OwnerNotice, Purpose, RetentionClass
 from connector_psi.domain.records import Field, Record
 from connector_psi.errors import ConfigError, ConflictError, FormatError, ProtocolError, PurposeRefusedError
-from connector_psi.policy import Agreement, Decision, DisclosureRequest, Reason, decide, handling_codes_of
+from connector_psi.policy import (
+    Agreement,
+    Decision,
+    DisclosureRequest,
+    FieldReason,
+    Reason,
+    decide,
+    field_reasons,
+    handling_codes_of,
+)
 
 CASE_TIME_S: Final = 72 * 3600
 """T of the protocol: how long the owner's people have."""
@@ -165,7 +174,7 @@ def decide_case(
         purpose=request.purpose,
         legal_basis=request.legal_basis,
         category=record.category if record else "",
-        available_fields=[name for name, values in fields.items() if _says_something(name, values)],
+        available_fields=_available(fields),
         confirmed_by=request.querier_people,
         approved_by=approved_by,
         case_reference=request.case_reference,
@@ -176,6 +185,22 @@ def decide_case(
         handling_codes=fields.get(Field.HANDLING_CODES, ()),
         provider_consent=provider_consent,
     )
+
+
+def reasons_of_record(
+    agreement: Agreement, record: Record, *, provider_consent: Collection[Field]
+) -> dict[Field, FieldReason]:
+    """Return why each field of a record would be disclosed or not, for the person who decides."""
+    return field_reasons(
+        agreement,
+        _available(record.fields),
+        handling_codes=record.fields.get(Field.HANDLING_CODES, ()),
+        provider_consent=provider_consent,
+    )
+
+
+def _available(fields: Mapping[Field, tuple[str, ...]]) -> list[Field]:
+    return [name for name, values in fields.items() if _says_something(name, values)]
 
 
 def state_after(decision: Decision) -> OwnerCaseState:

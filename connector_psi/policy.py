@@ -530,9 +530,12 @@ def explain(agreement: Agreement, **case: Unpack[Case]) -> Explanation:
         case: See ``Case``.
     """
     available = frozenset(case["available_fields"])
-    reasons = {
-        name: _field_reason(agreement, name, available, case) for name in sorted(available | agreement.disclose.keys())
-    }
+    reasons = field_reasons(
+        agreement,
+        available,
+        handling_codes=case.get("handling_codes", ()),
+        provider_consent=case.get("provider_consent", ()),
+    )
     passed: list[Reason] = []
     for reason, allows in _rules(agreement, reasons, case):
         if not allows:
@@ -549,14 +552,41 @@ def explain(agreement: Agreement, **case: Unpack[Case]) -> Explanation:
     return Explanation(decision, tuple(passed), reasons)
 
 
-def _field_reason(agreement: Agreement, name: Field, available: Collection[Field], case: Case) -> FieldReason:
+def field_reasons(
+    agreement: Agreement,
+    available: Collection[Field],
+    *,
+    handling_codes: Collection[str] = (),
+    provider_consent: Collection[Field] = (),
+) -> dict[Field, FieldReason]:
+    """Return why each field that the agreement names or the record has is disclosed or not, by the fields' names.
+
+    Args:
+        agreement: Between the two authorities of the case.
+        available: Fields that the record has.
+        handling_codes: Of the record; see ``Case``.
+        provider_consent: See ``Case``.
+    """
+    return {
+        name: _field_reason(agreement, name, available, handling_codes, provider_consent)
+        for name in sorted({*available, *agreement.disclose})
+    }
+
+
+def _field_reason(
+    agreement: Agreement,
+    name: Field,
+    available: Collection[Field],
+    handling_codes: Collection[str],
+    provider_consent: Collection[Field],
+) -> FieldReason:
     condition = agreement.disclose.get(name)
     if condition is None:
         return FieldReason.NOT_NAMED
     if name not in available:
         return FieldReason.ABSENT
-    if condition is Condition.PROVIDER_CONSENT and name not in case.get("provider_consent", ()):
-        codes = handling_codes_of(case.get("handling_codes", ()))
+    if condition is Condition.PROVIDER_CONSENT and name not in provider_consent:
+        codes = handling_codes_of(handling_codes)
         if not set(codes) <= {HandlingCode.H0, HandlingCode.H1}:
             return FieldReason.PROVIDER_WITHHOLDS
     if condition is Condition.NATIONAL_BASIS and not agreement.requires.national_ref:

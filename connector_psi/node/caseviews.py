@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from connector_psi import disclosure, policy
+from connector_psi import disclosure
 from connector_psi.disclosure import WAITING, Outcome, OwnerCaseState
-from connector_psi.domain.purposes import Condition, HandlingCode
-from connector_psi.domain.records import Field, Record
 from connector_psi.errors import (
     PurposeRefusedError,
 )
 from connector_psi.node import caseclock
 from connector_psi.node.node import Bound, Node
 from connector_psi.node.received import claimed_record, released_fields
+from connector_psi.policy import FieldReason
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
@@ -108,7 +107,9 @@ class CaseViews:
         if bound is None or record is None:
             return view
         released = released_fields(row.payload["approvals"])
-        shown, waiting = _would_disclose(bound.agreement, record, released)
+        reasons = disclosure.reasons_of_record(bound.agreement, record, provider_consent=released)
+        shown = [name for name, reason in reasons.items() if reason is FieldReason.DISCLOSED]
+        waiting = [name for name, reason in reasons.items() if reason is FieldReason.PROVIDER_WITHHOLDS]
         return replace(
             view,
             fields={f.value: record.fields[f] for f in shown},
@@ -116,22 +117,3 @@ class CaseViews:
             awaiting_consent=tuple(f.value for f in waiting),
             record_ref=record.source_ref,
         )
-
-
-def _would_disclose(
-    agreement: policy.Agreement, record: Record, released: Collection[Field]
-) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
-    """The fields that an approval now would disclose, and those that wait for a provider's consent."""
-    provider_allows = set(policy.handling_codes_of(record.fields.get(Field.HANDLING_CODES, ()))) <= {
-        HandlingCode.H0,
-        HandlingCode.H1,
-    }
-    shown, waiting = [], []
-    for name, condition in sorted(agreement.disclose.items()):
-        if not record.fields.get(name):
-            continue
-        if condition is Condition.PROVIDER_CONSENT and not (provider_allows or name in released):
-            waiting.append(name)
-        elif condition is not Condition.NATIONAL_BASIS or agreement.requires.national_ref:
-            shown.append(name)
-    return tuple(shown), tuple(waiting)
