@@ -24,6 +24,7 @@ Keys and serial numbers come from the generator of ``cryptography``, which takes
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import ipaddress
 import os
 import re
@@ -36,10 +37,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes, PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -55,6 +57,7 @@ _SCHEME = "urn:connector-psi:"
 _AUTHORITY = re.compile(r"urn:connector-psi:authority:([a-z0-9]{2,16})")
 _PERSON = re.compile(r"urn:connector-psi:person:([a-z0-9]{2,16}):([a-z]{1,16}):([A-Za-z0-9._-]{1,64})")
 _PEM_KEY = re.compile(rb"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----.+?-----END (?:[A-Z]+ )?PRIVATE KEY-----\n?", re.DOTALL)
+_PSS = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENGTH)
 _PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
 # What pyca raises on bytes that are no certificate, depending on how deep the fault lies.
 _MALFORMED = (
@@ -260,6 +263,60 @@ def authority_host(code: str) -> str:
     return f"{identity.authority}.connector-psi.internal"
 
 
+# Signatures of people
+
+
+def sign(credentials: Credentials, message: bytes) -> bytes:
+    """Sign a message with the key of a certificate; ``verify_signature`` is the check.
+
+    ECDSA with SHA-256 for keys on a curve, Ed25519, RSA-PSS with SHA-256. Whoever calls puts a label in front that
+    says what is signed: TLS uses the same keys, with labels of its own.
+
+    Raises:
+        ConfigError: The key is of another kind.
+    """
+    key = serialization.load_pem_private_key(credentials.key_pem, password=None)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return key.sign(message, ec.ECDSA(hashes.SHA256()))
+    if isinstance(key, Ed25519PrivateKey):
+        return key.sign(message)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return key.sign(message, _PSS, hashes.SHA256())
+    raise ConfigError("certificate: a key of a kind that signs nothing here")
+
+
+def verify_signature(cert: bytes, signature: bytes, message: bytes) -> None:
+    """Check that the holder of a certificate (PEM or DER; of a chain the leaf) signed a message.
+
+    Raises:
+        FormatError: No certificate, or one whose key signs nothing here.
+        InputError: The signature is not this holder's over this message.
+    """
+    key = _public_key(cert)
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, message, ec.ECDSA(hashes.SHA256()))
+        elif isinstance(key, Ed25519PublicKey):
+            key.verify(signature, message)
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, _PSS, hashes.SHA256())
+        else:
+            raise FormatError("certificate: a key of a kind that signs nothing here")
+    except InvalidSignature:
+        raise InputError("signature: does not verify") from None
+
+
+def public_key_digest(cert: bytes) -> bytes:
+    """Return SHA-256 over the public key of a certificate: equal for two certificates of one key.
+
+    Raises:
+        FormatError: No certificate, or a key of no supported kind.
+    """
+    key = _public_key(cert)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(key.public_bytes(*form)).digest()
+
+
 # The development PKI
 
 
@@ -384,6 +441,13 @@ def _parse_certificate(data: bytes) -> x509.Certificate:
         return x509.load_der_x509_certificate(data)
     except _MALFORMED:
         raise FormatError("certificate: neither PEM nor DER") from None
+
+
+def _public_key(cert: bytes) -> CertificatePublicKeyTypes:
+    try:
+        return _parse_certificate(cert).public_key()
+    except _MALFORMED:
+        raise FormatError("certificate: a public key of no supported kind") from None
 
 
 def _only_certificate(pem: bytes) -> x509.Certificate:

@@ -1,4 +1,4 @@
-"""Commands of policy: policy check, matrix, diff, explain."""
+"""Commands of policy: policy check, matrix, diff, explain, sign."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Annotated
 
 import typer
 
-from connector_psi import errors, policy
-from connector_psi.commands.output import EXIT_CODES, AsJson, emit, listing, out, say, table
+from connector_psi import errors, pki, policy
+from connector_psi.audit.entries import encode_time
+from connector_psi.commands.output import EXIT_CODES, AsCert, AsJson, emit, listing, out, say, table
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.records import Field
-from connector_psi.pack import words
+from connector_psi.encoding.atomicfile import atomic_file
+from connector_psi.node.config import Layout, load_config
+from connector_psi.pack import signing, words
 from connector_psi.pack.checks import check_pack
 from connector_psi.pack.diff import diff
 from connector_psi.pack.matrix import encode_csv, matrix, sheets
@@ -249,6 +252,73 @@ def policy_explain(
             ],
         )
 
+
+@policy_app.command("sign")
+def policy_sign(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy.yaml to sign.", show_default=False)],
+    certificate: AsCert,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a policy as a person; a node opens with a policy that two people signed, and with no other.
+
+    Writes FILE.sig, which holds the signatures of all who signed this policy. Two different people are needed, at least
+    one of them a supervisor or data protection officer. In a node directory the certificate is held against the
+    directory's root.
+    """
+    pack, now = load_policy(file), SystemClock().now()
+    credentials = pki.load_credentials(certificate)
+    layout = Layout(file.absolute().parent)
+    authority, root_pem = credentials.identity.authority, None
+    if layout.config.is_file():
+        config, layout = load_config(layout.root)
+        authority = config.node.authority
+        root_pem = _root_of(layout)
+        try:
+            pki.verify_identity(credentials.cert_pem, root_pem, now)
+        except errors.InputError as error:
+            raise errors.RefusedError(f"{certificate}: {error}") from None
+    if credentials.identity.authority != authority:
+        raise errors.RefusedError(f"{certificate}: not of authority {authority}, whose node this is")
+    found = signing.load_signatures(file)
+    kept = None
+    if found is not None:
+        kept = signing.counting(found[0], pack, authority=authority, root_pem=root_pem, now=now)
+    try:
+        signed = signing.sign_pack(pack, credentials, kept, now)
+    except errors.RefusedError as error:
+        raise errors.RefusedError(f"{certificate}: {error}") from None
+    path = signing.signature_path(file)
+    signers = signing.verify_signatures(signed, pack, authority=authority, root_pem=root_pem, now=now, source=str(path))
+    with atomic_file(path) as stream:
+        stream.write(signing.encode_signatures(signed))
+    missing = signing.missing_people(signers)
+    value = {
+        "file": str(path),
+        "authority": authority,
+        "pack_hash": signed.pack_hash.hex(),
+        "signed_by": [
+            {"person": s.person.id, "role": s.person.role.value, "time": encode_time(s.time)} for s in signers
+        ],
+        "missing": missing,
+        "checked_root": root_pem is not None,
+        "dropped": 0 if found is None or kept is None else len(found[0].signatures) - len(kept.signatures),
+    }
+
+    def text() -> None:
+        table(
+            f"Policy {signed.pack_hash.hex()} of {authority}",
+            ["signed by", "role", "time"],
+            [(s.person.id, s.person.role.value, encode_time(s.time)) for s in signers],
+        )
+        if missing:
+            others = any(s.person.role is not pki.Role.ADMIN for s in signers)
+            who = "person" if others else "person, a supervisor or data protection officer"
+            say(f"{missing} more {who} must sign before a node opens with it.")
+        else:
+            say("Signed by two people: in force when the node is started again.")
+        if root_pem is None:
+            say("Not held against a root certificate: the file does not lie in a node directory.")
+
     emit(value, as_json, text)
 
 
@@ -269,3 +339,10 @@ def _fields(names: Iterable[str]) -> tuple[Field, ...]:
         return tuple(map(Field, names))
     except ValueError:
         raise errors.ConfigError(f"--field, --consent: one of {', '.join(Field)}") from None
+
+
+def _root_of(layout: Layout) -> bytes:
+    try:
+        return layout.root_cert.read_bytes()
+    except OSError as error:
+        raise errors.ConfigError(f"{layout.root_cert}: {error.strerror}") from None

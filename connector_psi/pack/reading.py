@@ -3,7 +3,7 @@
 Decides: what bytes are a policy, and where in a file a wrong one is. A policy that names a system, kind of data or
 recipient of ``GLOBAL_REFUSALS`` is refused with the reason given.
 Leaves to others: what the words mean together (``pack.checks``, which ``load_policy`` asks), and what is decided by
-them (``policy``). Only ``load_policy`` touches the disk.
+them (``policy``), who signed it (``pack.signing``). Only ``read_policy`` touches the disk.
 """
 
 from __future__ import annotations
@@ -224,12 +224,29 @@ def load_policy(path: Path) -> PolicyPack:
     Raises:
         ConfigError: The file is unreadable, malformed or contradicts itself.
     """
+    return valid_policy(read_policy(path), str(path))
+
+
+def read_policy(path: Path) -> bytes:
+    """Return the bytes of a policy file, no more than ``parse_policy`` needs to refuse one that is too large.
+
+    Raises:
+        ConfigError: The file is unreadable.
+    """
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_POLICY_BYTES + 1)
+            return file.read(MAX_POLICY_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or 'unreadable'}") from None
-    pack = parse_policy(raw, str(path))
+
+
+def valid_policy(raw: bytes, source: str = "policy.yaml") -> PolicyPack:
+    """Read a policy and refuse it if ``check_pack`` finds an error; warnings pass.
+
+    Raises:
+        ConfigError: It is malformed or contradicts itself.
+    """
+    pack = parse_policy(raw, source)
     if errors := [str(finding) for finding in check_pack(pack) if finding.severity is Severity.ERROR]:
         raise ConfigError("\n".join(errors[:_MAX_PROBLEMS]))
     return pack

@@ -22,11 +22,13 @@ from connector_psi.errors import (
     InputError,
 )
 from connector_psi.node import config, descriptor
+from connector_psi.pack import signing
 from connector_psi.pack.checks import Finding, check_pack
-from connector_psi.pack.reading import parse_policy
+from connector_psi.pack.reading import load_policy, parse_policy
+from connector_psi.policy import PolicyPack
 from tests.fuzz.harness import Target, folder, promise
 from tests.fuzz.mutation import Shape
-from tests.fuzz.scene import KEY, NODES, NOW, SIGNER, object_of, text_of
+from tests.fuzz.scene import KEY, NODES, NOW, SIGNER, inverse, kept, object_of, text_of
 from tests.simulation.memory_log import FixedClock
 
 
@@ -75,6 +77,43 @@ def _policies() -> Iterator[bytes]:
 
 
 @cache
+def _signing() -> tuple[bytes, PolicyPack, bytes]:
+    """The root, a pack, and the file that two people signed."""
+    clock, pack = FixedClock(NOW), load_policy(NODES / "sis" / "policy.yaml")
+    place = Path(mkdtemp(dir=folder()))
+    root = pki.ensure_test_root(place, clock)
+    file = None
+    for role in (pki.Role.ADMIN, pki.Role.SUPERVISOR):
+        pki.save_credentials(pki.issue_person(root, "sis", role, role, clock, 30), place / f"{role}.crt")
+        file = signing.sign_pack(pack, pki.load_credentials(place / f"{role}.crt"), file, NOW)
+    assert file is not None
+    return root.cert_pem, pack, signing.encode_signatures(file)
+
+
+def _signature_files() -> Iterator[bytes]:
+    _, _, raw = _signing()
+    yield raw
+    value = json.loads(raw)
+    yield rfc8785.dumps({**value, "signatures": value["signatures"][:1]})
+    yield rfc8785.dumps({**value, "signatures": []})
+
+
+def _canonical(data: bytes) -> bytes:
+    """Whoever writes a file can write it in its one form, so that changes get as far as what it says."""
+    value = object_of(data)
+    try:
+        return data if value is None else rfc8785.dumps(value)
+    except (ValueError, TypeError, RecursionError):
+        return data
+
+
+def _signers(data: bytes) -> tuple[signing.Signer, ...]:
+    root, pack, _ = _signing()
+    file = signing.parse_signatures(data)
+    return signing.verify_signatures(file, pack, authority="sis", root_pem=root, now=NOW)
+
+
+@cache
 def _certificates() -> tuple[bytes, bytes, bytes]:
     clock = FixedClock(NOW)
     root = pki.ensure_test_root(Path(mkdtemp(dir=folder())), clock)
@@ -116,6 +155,16 @@ def targets() -> Iterator[Target]:
         names_keys=True,
     )
     yield Target("policy", _check_policy, (ConfigError,), _policies, Shape.TEXT, names_keys=True)
+    yield Target(
+        "policy-signatures", kept(signing.parse_signatures), (ConfigError,), _signature_files, Shape.JSON,
+        prepare=_canonical, check=inverse(signing.encode_signatures), max_bytes=signing.MAX_SIGNATURE_BYTES + 1,
+    )  # fmt: skip
+    yield Target(
+        "policy-signers", _signers, (ConfigError,), _signature_files, Shape.JSON, prepare=_canonical,
+        check=lambda found: promise(
+            {s.person.id for s in found} <= {"admin", "supervisor"}, "a person who signed nothing"
+        ),
+    )  # fmt: skip
     yield Target(
         "certificate", pki.identity_of, (FormatError,), _certificate_seeds, Shape.BYTES,
         check=lambda it: promise(pki.parse_identity(it.uri) == it, "an identity that its URI does not give back"),
