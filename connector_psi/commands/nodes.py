@@ -99,11 +99,14 @@ def init(
         "directory": str(directory),
         "descriptor": str(directory / "descriptor.json"),
         "synthetic": descriptor.synthetic,
+        "policy_signed_by": list(setup.SIGNERS),
     }
 
     def text() -> None:
         say(
             f"{directory} is a node of authority {descriptor.authority}, for synthetic data only.\n"
+            f"Its policy is signed by {' and '.join(setup.SIGNERS)}, whose keys lie in {directory / 'people'}; "
+            "whoever changes it has two people sign it again with `connector-psi policy sign`.\n"
             f"Give {directory / 'descriptor.json'} to each peer, add theirs with `connector-psi peer add`, "
             f"then `connector-psi serve {directory}`."
         )
@@ -213,6 +216,8 @@ def status(directory: NodeDir, as_json: AsJson = False) -> None:
                 or "none",
             ),
             ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
+            ("policy", f"{value['policy']['hash']}, in force since {value['policy']['since']}"),
+            *(("signed by", f"{s['person']} ({s['role']}), {s['time']}") for s in value["policy"]["signed_by"]),
             ("PRF backend", value["backend"]),
         ]
         table(head, ["", ""], rows)

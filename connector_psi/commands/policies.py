@@ -252,6 +252,8 @@ def policy_explain(
             ],
         )
 
+    emit(value, as_json, text)
+
 
 @policy_app.command("sign")
 def policy_sign(

@@ -17,7 +17,8 @@ from connector_psi.audit.entries import Event
 from connector_psi.domain.purposes import Mode
 from connector_psi.domain.records import TokenClass
 from connector_psi.errors import KeyUnavailableError, PurposeRefusedError
-from connector_psi.node.node import OWNER, Node
+from connector_psi.node.node import OWNER, Bound, Node
+from connector_psi.node.publishing import is_of_policy
 from connector_psi.oprf import suite
 from connector_psi.protocol import owner
 from connector_psi.protocol.owner import Query
@@ -53,7 +54,7 @@ class Evaluation:
             raise PurposeRefusedError("the class is not covered")
         if (bound.agreement.mode is Mode.CASE) is not bool(query.access_id):
             raise PurposeRefusedError(_NO_GRANT)
-        keys = self._class_keys(query.agreement, query.epoch)[query.token_class]
+        keys = self._class_keys(bound, query.epoch)[query.token_class]
         capacity = policy.capacity_for(bound.agreement, query.token_class)
         request_hash = hashlib.sha256(
             query.batch_commitment + query.source_commitment + query.actor_commitment + query.access_id
@@ -109,9 +110,9 @@ class Evaluation:
         with self._lock:
             self._keys.pop((code, epoch), None)
 
-    def _class_keys(self, code: str, epoch: int) -> dict[TokenClass, suite.KeyPair]:
+    def _class_keys(self, bound: Bound, epoch: int) -> dict[TokenClass, suite.KeyPair]:
         """Keys of an epoch that is in force now, from the seed; held in memory while it is."""
-        node = self._node
+        node, code = self._node, bound.code
         with node.store.read() as tx:
             row = owned.get_epoch(tx, code, epoch)
         if (
@@ -119,6 +120,7 @@ class Evaluation:
             or row.wrapped_seed is None
             or row.state not in {owned.PUBLISHED, owned.SUPERSEDED}
             or (row.not_after_ms or 0) <= node.now_ms()
+            or not is_of_policy(row, bound)
         ):
             self.forget(code, epoch)
             raise KeyUnavailableError("the epoch is not in force")
@@ -128,7 +130,6 @@ class Evaluation:
                 self._keys.move_to_end((code, epoch))
                 return held
         seed = node.keyring.epoch_seed(code, epoch, row.wrapped_seed)
-        bound = node.bound(code, OWNER)
         made = owner.derive_class_keys(bytes(seed), code, epoch, bound.agreement.classes)
         with self._lock:
             self._keys[code, epoch] = made

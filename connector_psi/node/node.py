@@ -36,9 +36,10 @@ from connector_psi.errors import (
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.descriptor import Descriptor, parse_descriptor
+from connector_psi.node.governing import bring_into_force, pack_of, read_signed
 from connector_psi.node.ports import LeafProof
-from connector_psi.pack.reading import load_policy
 from connector_psi.storage import peers as peer_store
+from connector_psi.storage import policies
 from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
 from connector_psi.storage.store import Store, Tx
@@ -74,7 +75,7 @@ class Node:
         random: Randomness.
 
     Raises:
-        ConfigError: The directory is no usable node directory.
+        ConfigError: The directory is no usable node directory, or its policy is not signed by two people.
         UnavailableError: Another process has it open, or the store cannot be used.
         LogForkError: The log and its guard disagree: it was restored from an older backup, or changed.
     """
@@ -100,7 +101,6 @@ class Node:
 
     def _open(self) -> None:
         self.keyring = Keyring.open(self.layout.root, self.random)
-        self.pack = load_policy(self.layout.policy)
         self.root_pem = self.layout.root_cert.read_bytes()
         # Whoever has the key of a development root can be anybody, so real data never goes under one.
         if not self.synthetic and pki.is_test_root(self.root_pem):
@@ -108,6 +108,7 @@ class Node:
         self.credentials = pki.load_credentials(self.layout.node_cert)
         if self.credentials.identity != pki.AuthorityIdentity(self.authority):
             raise ConfigError(f"{self.layout.node_cert}: not the certificate of authority {self.authority}")
+        self.policy = read_signed(self.layout.policy, self.authority, self.root_pem, self.clock.now())
         self.store = Store(
             self.layout.store_url(self.config),
             bytes(self.keyring.node_key("payload")),
@@ -128,12 +129,13 @@ class Node:
             clock=self.clock,
             random=self.random,
         )
-        with self.store.write() as tx:
-            self.log.recover(tx)
         self._fatal: AuditError | None = None
         self._state = threading.Lock()
         self._peers: dict[str, Descriptor] = {}
         self._bound: dict[str, Bound] = {}
+        with self.store.write() as tx:
+            self.log.recover(tx)
+        bring_into_force(self, self.policy)
         self.refresh_peers()
 
     def close(self) -> None:
@@ -141,7 +143,7 @@ class Node:
         self.store.close()
         self._lock.release()
 
-    # Identity and time
+    # Identity, policy and time
 
     @property
     def authority(self) -> str:
@@ -152,6 +154,11 @@ class Node:
     def synthetic(self) -> bool:
         """Whether this node holds synthetic data only."""
         return self.config.node.synthetic
+
+    @property
+    def pack(self) -> policy.PolicyPack:
+        """The policy in force."""
+        return self.policy.pack
 
     def now_ms(self) -> int:
         """Return Unix milliseconds."""
@@ -250,12 +257,14 @@ class Node:
         if stored is not None:
             agreement = policy.Agreement.model_validate_json(stored.definition)
             return Bound(agreement, policy.policy_hash(agreement), side, peer)
-        for template in self.pack.templates:
-            if code.startswith(f"{template.code}:"):
-                querier, _, owner = code.partition(":")[2].partition("-")
-                agreement = policy.instantiate(template, querier, owner, synthetic=self.synthetic)
-                return Bound(agreement, policy.policy_hash(agreement), side, peer)
-        raise PurposeRefusedError(f"{code}: not in the policy any more")
+        for earlier in policies.history(tx):
+            pack = pack_of(earlier)
+            for template in pack.templates if pack is not None else ():
+                if code.startswith(f"{template.code}:"):
+                    querier, _, owner = code.partition(":")[2].partition("-")
+                    agreement = policy.instantiate(template, querier, owner, synthetic=self.synthetic)
+                    return Bound(agreement, policy.policy_hash(agreement), side, peer)
+        raise PurposeRefusedError(f"{code}: in no policy that was in force")
 
     def check_runnable(self, agreement: policy.Agreement) -> None:
         """Refuse an agreement that may not run now.
@@ -294,6 +303,8 @@ class Node:
         """
         self.check_alive()
         if bound is None:
+            # What belongs to no agreement was done under the policy as a whole.
+            fields.setdefault("policy_hash", self.policy.pack_hash)
             draft = LeafDraft(event=event, retention_class=self._own_retention(), **fields)
         else:
             draft = LeafDraft(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector_psi import pki, policy
-from connector_psi.audit.entries import Event, Side
+from connector_psi import pki
+from connector_psi.audit.entries import Event
 from connector_psi.errors import ConfigError
 from connector_psi.node.descriptor import Descriptor, parse_descriptor
+from connector_psi.node.governing import fit_agreements
 from connector_psi.node.node import Node
 from connector_psi.storage import peers as store
 
@@ -45,36 +46,10 @@ class Peering:
             raise ConfigError("descriptor: a synthetic and a real node refuse each other")
         if descriptor.root_sha256 != pki.root_fingerprint(node.root_pem):
             raise ConfigError("descriptor: its node was made under another root certificate")
-        found = policy.fitting_agreements(
-            node.pack,
-            (node.authority, node.config.node.role),
-            (descriptor.authority, descriptor.role),
-            node.synthetic,
-        )
         with node.store.write() as tx:
             store.put_peer(tx, descriptor.authority, raw, node.now_ms())
-            gone = store.drop_agreements(tx, descriptor.authority, {a.code for a in found})
-            node.append(tx, Event.CONFIG, {"action": "peer_add", "peer": descriptor.authority, "dropped": gone})
-            for agreement in found:
-                digest = policy.policy_hash(agreement)
-                side = Side.QUERIER if agreement.querier == node.authority else Side.OWNER
-                row = store.AgreementRow(
-                    agreement.code, descriptor.authority, side.value, digest, agreement.model_dump_json().encode()
-                )
-                if store.put_agreement(tx, row):
-                    node.append(
-                        tx,
-                        Event.POLICY_CHANGE,
-                        # Whole, so that an audit can tell later what could be asked under it.
-                        {
-                            "action": "in_force",
-                            "agreement": agreement.code,
-                            "definition": agreement.model_dump(mode="json"),
-                        },
-                        agreement=agreement.code,
-                        policy_hash=digest,
-                        side=side,
-                    )
+            node.append(tx, Event.CONFIG, {"action": "peer_add", "peer": descriptor.authority})
+            fit_agreements(node, tx, descriptor)
         node.refresh_peers()
         return self._view(descriptor, "active")
 

@@ -30,6 +30,7 @@ from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_ke
 from connector_psi.storage import owned, records
 from connector_psi.storage.owned import EpochRow
 from connector_psi.storage.records import StoredRecord
+from connector_psi.storage.store import Tx
 
 READ_BYTES = 512 * 1024
 _FILES = {FILTER: "filter.sealed", TICKETS: "tickets.sealed"}
@@ -169,14 +170,14 @@ class Publishing:
     # The clock
 
     def due(self) -> list[str]:
-        """Return the agreements whose set is missing, out of date and quiet, or close to its end."""
+        """Return the agreements whose set is missing, of another policy, out of date and quiet, or close to its end."""
         node, now = self._node, self._node.now_ms()
         settings = node.config.publish
         codes = []
         for code in self.runnable():
             bound = node.bound(code, OWNER)
             with node.store.read() as tx:
-                newest = owned.newest_published(tx, code)
+                newest = newest_set(tx, bound)
                 change_seq, changed_ms = records.newest_change(tx, bound.agreement.categories)
             if newest is None:
                 codes.append(code)
@@ -265,7 +266,7 @@ class Publishing:
         node = self._node
         bound = node.bound(code, OWNER)
         with node.store.read() as tx:
-            newest = owned.newest_published(tx, code)
+            newest = newest_set(tx, bound)
             change_seq, _ = records.newest_change(tx, bound.agreement.categories)
         if newest is None or newest.change_seq is None or newest.not_after_ms is None:
             return 0
@@ -282,10 +283,10 @@ class Publishing:
             UnavailableError: No checkpoint covers the set's log entry yet.
         """
         node = self._node
-        node.bound(code, OWNER, peer)
+        bound = node.bound(code, OWNER, peer)
         with node.store.read() as tx:
-            row = owned.get_epoch(tx, code, epoch) if epoch else owned.newest_published(tx, code)
-        if row is None or row.manifest is None or row.wrapped_seed is None:
+            row = owned.get_epoch(tx, code, epoch) if epoch else newest_set(tx, bound)
+        if row is None or row.manifest is None or row.wrapped_seed is None or not is_of_policy(row, bound):
             raise KeyUnavailableError(f"{code}: no set is published")
         assert row.signature is not None
         assert row.leaf_index is not None
@@ -304,9 +305,9 @@ class Publishing:
             row = owned.by_manifest(tx, manifest_hash)
         if row is None or row.manifest is None or file not in _FILES:
             raise PurposeRefusedError("no such set")
-        node.bound(row.agreement, OWNER, peer)
-        if (row.not_after_ms or 0) <= node.now_ms():
-            raise KeyUnavailableError("the set has expired")
+        bound = node.bound(row.agreement, OWNER, peer)
+        if (row.not_after_ms or 0) <= node.now_ms() or not is_of_policy(row, bound):
+            raise KeyUnavailableError("the set has expired, or its policy has")
         # Covers the set only once its entry is under a checkpoint.
         node.leaf_proof(row.leaf_index or 0)
         key = node.keyring.epoch_file_key(row.agreement, row.epoch)
@@ -315,6 +316,17 @@ class Publishing:
                 raise PurposeRefusedError("no such offset")
             for start in range(offset, sealed.size_bytes, READ_BYTES):
                 yield sealed.read(start, min(READ_BYTES, sealed.size_bytes - start))
+
+
+def is_of_policy(row: EpochRow, bound: Bound) -> bool:
+    """Return whether a set was published under the agreement as it is in force; under another it answers nothing."""
+    return row.manifest is not None and manifests.parse_manifest(row.manifest).policy_hash == bound.policy_hash.hex()
+
+
+def newest_set(tx: Tx, bound: Bound) -> EpochRow | None:
+    """Return the newest published set of an agreement as it is in force."""
+    row = owned.newest_published(tx, bound.code)
+    return row if row is not None and is_of_policy(row, bound) else None
 
 
 def _items(agreement: policy.Agreement, chunk: Sequence[StoredRecord]) -> list[EncodeItem]:

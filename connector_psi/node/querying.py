@@ -115,7 +115,7 @@ class Querying:
         with self._running:
             with node.store.read() as tx:
                 current = queried.current_set(tx, code)
-            if current is not None and current.manifest_hash == digest:
+            if current is not None and current.manifest_hash == digest and _is_of_policy(current, bound):
                 if code not in self._mapped:
                     self._use(code, self._fetch(code, manifests.parse_manifest(current.manifest), digest, owner))
                 self._fresh_until[code] = answer.fresh_until_ms
@@ -254,8 +254,8 @@ class Querying:
                 taken = queried.current_set(tx, code)
                 if taken is None:
                     return 0
-                if taken.not_after_ms <= node.now_ms():
-                    # An expired set answers nothing any more, so it is not kept either.
+                if taken.not_after_ms <= node.now_ms() or not _is_of_policy(taken, bound):
+                    # An expired set answers nothing any more, nor does one of another policy: it is not kept either.
                     self._discard(taken)
                     return 0
                 open_rows = queried.open_batches(node.store, tx, code, taken.epoch)
@@ -576,6 +576,11 @@ def verify_leaf(
     ):
         raise ProtocolError(f"{agreement}: a log entry says something else")
     return leaf
+
+
+def _is_of_policy(taken: TakenSet, bound: Bound) -> bool:
+    """Whether a set was published under the agreement as it is in force here."""
+    return manifests.parse_manifest(taken.manifest).policy_hash == bound.policy_hash.hex()
 
 
 def _download(owner: OwnerPort, digest: bytes, name: str, path: Path, size: int) -> None:

@@ -31,13 +31,13 @@ from connector_psi.node.node import OWNER, QUERIER, Node
 from connector_psi.node.oversight import Oversight
 from connector_psi.node.peering import Peering
 from connector_psi.node.ports import Connector
-from connector_psi.node.publishing import Published, Publishing
+from connector_psi.node.publishing import Published, Publishing, newest_set
 from connector_psi.node.querying import Querying
 from connector_psi.node.received import ReceivedCases
 from connector_psi.node.registration import Registration
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
-from connector_psi.storage import owned, records
+from connector_psi.storage import records
 
 logger = structlog.get_logger("connector_psi.node")
 
@@ -248,7 +248,7 @@ class Service:
                 waiting.append(bound.code)
         for bound in node.agreements(OWNER):
             with node.store.read() as tx:
-                newest = owned.newest_published(tx, bound.code)
+                newest = newest_set(tx, bound)
                 change_seq, _ = records.newest_change(tx, bound.agreement.categories)
             if newest is None or change_seq > (newest.change_seq or 0):
                 waiting.append(bound.code)

@@ -1,23 +1,27 @@
-"""Making a node directory: keys, certificates, settings from a profile, ``descriptor.json``.
+"""Making a node directory: keys, certificates, settings and a signed policy from a profile, ``descriptor.json``.
 
-Decides: what ``init`` writes. Leaves to others: what the files mean (``config``, ``policy``, ``keyring``, ``pki``).
+Decides: what ``init`` writes. Leaves to others: what the files mean (``config``, ``policy``, ``pack.signing``,
+``keyring``, ``pki``).
 """
 
 from __future__ import annotations
 
 import shutil
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 from connector_psi import pki
 from connector_psi.audit.checkpoint import NoteSigner, encode_vkey
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.domain.toml import parse_toml
+from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConfigError, FormatError
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor
 from connector_psi.node.node import log_origin
+from connector_psi.pack import signing
 from connector_psi.pack.reading import load_policy
 
 CERTIFICATE_DAYS = 365
@@ -32,6 +36,9 @@ PEOPLE = (
     (pki.Role.AUDITOR, "auditor1"),
 )
 """The people and systems of a new node on the development PKI; an agency issues its own."""
+
+SIGNERS = ("admin1", "supervisor1")
+"""Those of them who sign the profile's policy."""
 
 
 def find_profile(name: str) -> Path:
@@ -99,6 +106,7 @@ def init_node(
         for role, person in PEOPLE:
             issued = pki.issue_person(root, authority, role, person, clock, CERTIFICATE_DAYS)
             pki.save_credentials(issued, layout.people / f"{person}.crt")
+        sign_policy(layout, clock)
         keyring = Keyring.create(directory, random)
         descriptor = _descriptor(config, keyring, root.cert_pem)
         layout.descriptor.write_bytes(encode_descriptor(descriptor, keyring.signing_key))
@@ -112,6 +120,23 @@ def init_node(
             raise ConfigError(f"{directory}: {error.strerror}") from None
         raise
     return descriptor
+
+
+def sign_policy(layout: Layout, clock: Clock, people: Sequence[str] = SIGNERS) -> None:
+    """Sign the policy of a node directory as people whose keys lie in its ``people`` folder.
+
+    For nodes on the development PKI: at an agency each person signs, with a key that nobody else has.
+
+    Raises:
+        ConfigError: The policy is wrong, or a key is not there.
+        RefusedError: One of the people may not sign.
+    """
+    pack, signed = load_policy(layout.policy), None
+    for person in people:
+        signed = signing.sign_pack(pack, pki.load_credentials(layout.people / f"{person}.crt"), signed, clock.now())
+    if signed is not None:
+        with atomic_file(signing.signature_path(layout.policy)) as stream:
+            stream.write(signing.encode_signatures(signed))
 
 
 def _descriptor(config: NodeConfig, keyring: Keyring, root_pem: bytes) -> Descriptor:

@@ -6,11 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from connector_psi import policy
+from connector_psi.audit.entries import encode_time
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.errors import PurposeRefusedError
-from connector_psi.node.node import OWNER, Node
+from connector_psi.node.node import OWNER, Node, from_millis
+from connector_psi.node.publishing import newest_set
 from connector_psi.oprf.group import backend_name
-from connector_psi.storage import accesses, cases, owned, queried, records
+from connector_psi.storage import accesses, cases, owned, policies, queried, records
+from connector_psi.storage.policies import PolicyRow
 
 if TYPE_CHECKING:
     from connector_psi.node.alarms import Alarms
@@ -37,7 +40,7 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
                 "runs": _runs(node, bound.agreement),
             }
             if bound.side is OWNER:
-                newest = owned.newest_published(tx, bound.code)
+                newest = newest_set(tx, bound)
                 used = owned.used_today(tx, bound.code, day)
                 in_year = owned.used_in_year(tx, bound.code, day[:4])
                 limits = bound.agreement.capacity
@@ -69,6 +72,7 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "stopped_by": node.fatal.code if node.fatal else None,
             "backend": backend_name(),
             "normalisation_version": NORMALISATION_VERSION,
+            "policy": _policy(node, policies.in_force(tx)),
             "peers": peer_codes,
             "records": records.count_live(tx),
             "agreements": agreements,
@@ -89,6 +93,18 @@ def _capacity(used: int, of: int) -> dict[str, int]:
 def _is_short(capacity: dict[str, int]) -> bool:
     # A class of which nothing may be asked is not short of anything.
     return 0 < capacity["of"] * CAPACITY_ALARM_PERCENT <= capacity["used"] * 100
+
+
+def _policy(node: Node, row: PolicyRow | None) -> dict[str, object]:
+    """The policy in force: its hash, since when, who signed the file that is there, and when."""
+    return {
+        "hash": node.policy.pack_hash.hex(),
+        "since": f"{from_millis(row.in_force_ms):%Y-%m-%dT%H:%M:%SZ}" if row else None,
+        "signed_by": [
+            {"person": s.person.id, "role": s.person.role.value, "time": encode_time(s.time)}
+            for s in node.policy.signers
+        ],
+    }
 
 
 def _runs(node: Node, agreement: policy.Agreement) -> bool:

@@ -30,6 +30,9 @@ class AgreementRow:
     definition: bytes
 
 
+_AGREEMENT = tuple(agreements.c[name] for name in AgreementRow.__dataclass_fields__)
+
+
 def put_peer(tx: Tx, authority: str, descriptor: bytes, now_ms: int) -> None:
     """Add a peer, or replace the descriptor of a known one."""
     tx.execute(sa.delete(peers).where(peers.c.authority == authority))
@@ -64,31 +67,25 @@ def put_agreement(tx: Tx, row: AgreementRow) -> bool:
     return True
 
 
-def drop_agreements(tx: Tx, peer: str, keep: set[str]) -> list[str]:
-    """Delete the agreements with a peer that are not in ``keep``; returns their codes."""
-    codes = list(tx.execute(sa.select(agreements.c.code).where(agreements.c.peer == peer)).scalars())
-    gone = [code for code in codes if code not in keep]
-    for code in gone:
-        tx.execute(sa.delete(agreements).where(agreements.c.code == code))
+def drop_agreements(tx: Tx, peer: str, keep: set[str]) -> list[AgreementRow]:
+    """Delete the agreements with a peer that are not in ``keep``; returns them in the order of their codes."""
+    rows = tx.execute(sa.select(*_AGREEMENT).where(agreements.c.peer == peer).order_by(agreements.c.code))
+    gone = [AgreementRow(*row) for row in rows if row.code not in keep]
+    for row in gone:
+        tx.execute(sa.delete(agreements).where(agreements.c.code == row.code))
     return gone
 
 
 def get_agreement(tx: Tx, code: str) -> AgreementRow | None:
     """Return an agreement, also one with a revoked peer."""
-    row = tx.execute(
-        sa.select(
-            agreements.c.code, agreements.c.peer, agreements.c.side, agreements.c.policy_hash, agreements.c.definition
-        ).where(agreements.c.code == code)
-    ).one_or_none()
+    row = tx.execute(sa.select(*_AGREEMENT).where(agreements.c.code == code)).one_or_none()
     return AgreementRow(*row) if row else None
 
 
 def list_agreements(tx: Tx) -> list[AgreementRow]:
     """Return all agreements with active peers."""
     rows = tx.execute(
-        sa.select(
-            agreements.c.code, agreements.c.peer, agreements.c.side, agreements.c.policy_hash, agreements.c.definition
-        )
+        sa.select(*_AGREEMENT)
         .join(peers, peers.c.authority == agreements.c.peer)
         .where(peers.c.state == "active")
         .order_by(agreements.c.code)

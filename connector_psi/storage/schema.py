@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -46,6 +46,18 @@ agreements = Table(
     Column("side", String, nullable=False),
     Column("policy_hash", LargeBinary, nullable=False),
     Column("definition", LargeBinary, nullable=False),
+)
+
+# The policies that came into force, the newest of them in force now.
+policies = Table(
+    "policies",
+    metadata,
+    Column("seq", _Id, primary_key=True, autoincrement=True),
+    Column("pack_hash", LargeBinary, nullable=False),
+    Column("policy", LargeBinary, nullable=False),
+    Column("signatures", LargeBinary, nullable=False),
+    Column("in_force_ms", BigInteger, nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
 )
 
 records = Table(

@@ -67,6 +67,7 @@ def lone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "directory": str(root / code),
             "descriptor": str(root / code / "descriptor.json"),
             "synthetic": True,
+            "policy_signed_by": ["admin1", "supervisor1"],
         }
     # A command that succeeds signs the log; those that follow look at a checkpoint, and many of them fail.
     assert live.run("status", root / "ics2").code == 0

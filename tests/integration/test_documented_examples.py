@@ -79,7 +79,14 @@ def test_a_federation_moves_to_a_root_of_its_own_as_the_page_shows(tmp_path: Pat
         layout = Layout(directory)
         layout.root_cert.write_bytes(root.cert_pem)
         pki.save_credentials(pki.issue_authority(root, code, ["127.0.0.1"], clock, 1), layout.node_cert)
-        pki.save_credentials(pki.issue_person(root, code, Role.ADMIN, "a", clock, 1), layout.people / "admin1.crt")
+        for role, name in ((Role.ADMIN, "admin1"), (Role.DPO, "dpo1")):
+            pki.save_credentials(pki.issue_person(root, code, role, name, clock, 1), layout.people / f"{name}.crt")
+        # Nor does the policy count as signed under another root.
+        with pytest.raises(ConfigError, match="connector-psi policy sign"):
+            Service(directory, PeerConnector)
+        for name in ("admin1", "dpo1"):
+            signed = live.run("policy", "sign", layout.policy, "--as", layout.people / f"{name}.crt", "--json").json
+        assert signed["missing"] == 0
     # Without the new descriptor, peers refuse each other.
     with pytest.raises(ConfigError, match="another root"):
         live.introduce(nodes["ics2"], nodes["sis"])

@@ -18,12 +18,13 @@ import sqlalchemy as sa
 from google.protobuf.descriptor import Descriptor
 from typer.testing import CliRunner
 
-from connector_psi import cli
+from connector_psi import cli, policy
 from connector_psi.audit.bodies import open_body
 from connector_psi.audit.entries import Event, RetentionClass, Side, parse_leaf
 from connector_psi.audit.merkle import leaf_hash
 from connector_psi.disclosure import CASE_TIME_S
 from connector_psi.domain.records import Field, IdentifierType, SourceSystem, TokenClass
+from connector_psi.encoding.manifest import parse_manifest
 from connector_psi.errors import ConnectorError, RefusedError
 from connector_psi.pki import Role
 from connector_psi.rpc.interceptors import AUTHORITY, LOCAL_ACCESS, PEER_ACCESS
@@ -36,7 +37,8 @@ from connector_psi.rpc.v1 import (
     matching_pb2_grpc,
     registry_pb2,
 )
-from connector_psi.storage import schema
+from connector_psi.storage import owned, schema
+from connector_psi.storage.peers import get_agreement
 from tests.privacy.needles import Needles, spellings, text_spellings
 from tests.privacy.staging import AGREEMENT, BASIS, PURPOSE, container, leaves_of
 from tests.privacy.wired import Wired
@@ -192,6 +194,39 @@ def test_every_text_of_a_leaf_is_a_word_of_a_closed_list(federation: Wired) -> N
         Event.COLLECT, Event.ALTER, Event.CONSULT, Event.REVIEW, Event.CASE_OPEN, Event.CASE_OUTCOME, Event.RECEIPT,
         Event.KEY_EPOCH, Event.SET_PUBLISH, Event.CONFIG, Event.POLICY_CHANGE,
     }  # fmt: skip
+
+
+def test_every_leaf_carries_the_hash_of_what_was_in_force(federation: Wired) -> None:
+    """That of the agreement where it belongs to one, that of the whole policy where it belongs to none."""
+    kinds = set()
+    for code in ("ics2", "sis", "europol"):
+        node = federation.services[code].node
+        agreements = {b.code: b.policy_hash for b in node.agreements()}
+        with node.store.read() as tx:
+            # Those with a peer that was revoked stand there too.
+            stored = {row.agreement for row in owned.list_epochs(tx)}
+            for agreement in stored - agreements.keys():
+                row = get_agreement(tx, agreement)
+                assert row is not None
+                agreements[agreement] = row.policy_hash
+        for _, leaf in leaves_of(federation, code):
+            kinds.add((leaf.event, leaf.agreement is None))
+            expected = policy.pack_hash(node.pack) if leaf.agreement is None else agreements[leaf.agreement]
+            assert leaf.policy_hash == expected, leaf.event
+    assert {
+        (Event.COLLECT, True),
+        (Event.CONFIG, True),
+        (Event.POLICY_CHANGE, True),
+        (Event.POLICY_CHANGE, False),
+    } <= kinds
+    for code in ("ics2", "sis"):
+        node = federation.services[code].node
+        with node.store.read() as tx:
+            manifests = [row.manifest for row in owned.list_epochs(tx) if row.manifest is not None]
+        bound = {b.code: b.policy_hash for b in node.agreements()}
+        for manifest in map(parse_manifest, manifests):
+            if manifest.agreement in bound:
+                assert manifest.policy_hash == bound[manifest.agreement].hex()
 
 
 def test_a_review_says_neither_what_was_decided_nor_about_which_batch(federation: Wired) -> None:

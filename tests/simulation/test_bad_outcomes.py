@@ -123,7 +123,7 @@ def test_a_case_of_a_peer_that_is_gone_is_closed_like_any_other(federation: Fede
     first, _ = _open_all(federation)
     federation.settle()
     sis.revoke("ics2")
-    sis.node.pack = replace(sis.node.pack, templates=())
+    sis.node.policy = replace(sis.node.policy, pack=replace(sis.node.pack, templates=()))
     federation.clock.advance(CASE_TIME_S)
     sis.tick_cases()
     sis.tick_log()

@@ -14,7 +14,9 @@ import pytest
 from connector_psi.audit.entries import Event, parse_leaf
 from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import CapacityExceededError, ConflictError, ConnectorError, UnavailableError
+from connector_psi.node.config import Layout
 from connector_psi.node.service import Service
+from connector_psi.node.setup import sign_policy
 from connector_psi.oprf.suite import BlindedElements
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
@@ -38,6 +40,7 @@ class SmallFederation(Federation):
         policy = self.root / code / "policy.yaml"
         small = f"object: {{per_day: {PER_DAY}, per_year: {PER_YEAR}}}"
         policy.write_text(policy.read_text().replace("object: {per_day: 9011200, per_year: 1649049600}", small))
+        sign_policy(Layout(self.root / code), self.clock)
         return super().open(code)
 
 
