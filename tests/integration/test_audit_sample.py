@@ -451,8 +451,7 @@ def test_who_the_policy_does_not_name_may_not(bench: Bench) -> None:
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
     bench.settle()
     bench.federation.close("ics2")
-    policy = bench.directory / "policy.yaml"
-    policy.write_text(policy.read_text().replace("people: [auditor, dpo, supervisor]", "people: [dpo]"))
+    bench.federation.edit_policy("ics2", ("people: [auditor, dpo, supervisor]", "people: [dpo]"))
     bench.federation.open("ics2")
     done = bench.audit()
     assert (done.code, done.json["error"]) == (4, "purpose_refused")

@@ -16,6 +16,7 @@ from connector_psi import pki
 from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem
 from connector_psi.errors import UnavailableError
 from connector_psi.node import ports, setup
+from connector_psi.node.config import Layout
 from connector_psi.node.service import Service
 from connector_psi.protocol.owner import Query
 
@@ -124,6 +125,9 @@ class DirectConnector:
 class Federation:
     """Nodes that know one another; ``open`` and ``close`` stand for starting and stopping their processes."""
 
+    edits: Sequence[tuple[str, str]] = ()
+    """Words of the profiles' policies that a federation has otherwise."""
+
     def __init__(
         self,
         root: Path,
@@ -153,6 +157,8 @@ class Federation:
                 random=SeededRandom(f"{seed}/init/{code}"),
             )
         for code in profiles:
+            if self.edits:
+                self.edit_policy(code, *self.edits)
             self.open(code)
         for code in profiles:
             for other in profiles:
@@ -168,6 +174,16 @@ class Federation:
         service = Service(self.root / code, lambda _node: self.connector(code), self.clock, random)
         self.services[code] = service
         return service
+
+    def edit_policy(self, code: str, *edits: tuple[str, str]) -> None:
+        """Change words of a policy and sign it as two people; the node is closed and opens with it."""
+        layout = Layout(self.root / code)
+        text = before = layout.policy.read_text()
+        for old, new in edits:
+            text = text.replace(old, new)
+        assert text != before
+        layout.policy.write_text(text)
+        setup.sign_policy(layout, self.clock)
 
     def close(self, code: str | None = None) -> None:
         for name in [code] if code else list(self.services):

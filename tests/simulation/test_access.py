@@ -335,15 +335,9 @@ def test_a_grant_ends_by_the_clock_for_what_was_asked_before_too(federation: Fed
 
 def test_what_capacity_refuses_costs_the_grant_nothing(tmp_path: Path) -> None:
     class Small(Federation):
-        def open(self, code: str) -> Service:
-            policy = self.root / code / "policy.yaml"
-            policy.write_text(
-                policy.read_text().replace(
-                    "per_day: 2000, per_year: 104000, per_officer_day: 200",
-                    "per_day: 8, per_year: 80, per_officer_day: 8",
-                )
-            )
-            return super().open(code)
+        edits = (
+            ("per_day: 2000, per_year: 104000, per_officer_day: 200", "per_day: 8, per_year: 80, per_officer_day: 8"),
+        )
 
     federation = begun(tmp_path, kind=Small)
     try:
@@ -506,10 +500,7 @@ def test_who_ordered_it_travels_as_a_pseudonym_and_stands_in_the_own_log(federat
 
 
 class OneBatchADay(Federation):
-    def open(self, code: str) -> Service:
-        policy = self.root / code / "policy.yaml"
-        policy.write_text(policy.read_text().replace("per_officer_day: 200", "per_officer_day: 8"))
-        return super().open(code)
+    edits = (("per_officer_day: 200", "per_officer_day: 8"),)
 
 
 def test_an_officer_keeps_to_the_limit_of_the_day_over_restarts(tmp_path: Path) -> None:
