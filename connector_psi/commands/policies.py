@@ -1,18 +1,18 @@
-"""Commands of policy: policy check, matrix, diff, explain, sign."""
+"""Commands of policy: policy check, matrix, diff, explain, simulate, sign."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from connector_psi import errors, pki, policy
 from connector_psi.audit.entries import encode_time
-from connector_psi.commands.output import EXIT_CODES, AsCert, AsJson, emit, listing, out, say, table
+from connector_psi.commands.output import EXIT_CODES, AsCert, AsJson, MaybeCert, emit, listing, out, say, table
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.records import Field
 from connector_psi.encoding.atomicfile import atomic_file
@@ -22,7 +22,8 @@ from connector_psi.pack.checks import check_pack
 from connector_psi.pack.diff import diff
 from connector_psi.pack.matrix import encode_csv, matrix, sheets
 from connector_psi.pack.page import encode_page
-from connector_psi.pack.reading import load_policy, parse_policy
+from connector_psi.pack.reading import load_policy, parse_policy, read_policy, valid_policy
+from connector_psi.rpc.local import open_local
 
 policy_app = typer.Typer(help="Who may ask whom, for what, and what may be disclosed.", no_args_is_help=True)
 
@@ -253,6 +254,52 @@ def policy_explain(
         )
 
     emit(value, as_json, text)
+
+
+@policy_app.command("simulate")
+def policy_simulate(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The policy.yaml to try; it needs no signature.", show_default=False)
+    ],
+    directory: Annotated[
+        Path, typer.Option("--node", metavar="DIR", help="The node whose cases are judged again.", show_default=False)
+    ],
+    certificate: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the cases that peers opened at a node again under another policy, and show what would come out otherwise.
+
+    Both policies judge today, about the records as they stand now: only the words of the policies differ. Cases whose
+    record or epoch is gone cannot be judged any more and are counted. Cases of agreements of which the owner gets no
+    notice are neither shown nor counted. Nothing is changed.
+    """
+    raw = read_policy(file)
+    valid_policy(raw, str(file))
+    with open_local(directory, certificate or pki.Role.SUPERVISOR) as client:
+        value = client.simulate_policy(raw)
+
+    def text() -> None:
+        if value["cases"]:
+            table(
+                "Decided otherwise",
+                ["case", "agreement", "state", "under the policy in force", "under this policy"],
+                [
+                    (c["case_id"], c["agreement"], c["state"], _verdict(c["in_force"]), _verdict(c["simulated"]))
+                    for c in value["cases"]
+                ],
+            )
+        say(
+            words.counted(value["replayed"], "case"),
+            f" judged again, {value['changed']} decided otherwise; {value['gone']} cannot be judged any more.",
+        )
+
+    emit(value, as_json, text)
+
+
+def _verdict(judgement: Mapping[str, Any]) -> str:
+    if not judgement["allowed"]:
+        return f"not disclosed: {judgement['reason']}"
+    return "disclosed: " + ", ".join(words.field_words(Field(name)) for name in judgement["fields"])
 
 
 @policy_app.command("sign")

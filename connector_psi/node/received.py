@@ -296,17 +296,9 @@ class ReceivedCases:
         if bound is None:
             return policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED), [], None
         record, types = claimed_record(node, tx, bound, row)
-        actors = bytes.fromhex(p["actors"])
         decision = disclosure.decide_case(
             bound.agreement,
-            policy.DisclosureRequest(
-                agreement=row.agreement,
-                purpose=p["purpose"],
-                legal_basis=p["legal_basis"],
-                case_reference=p["case_reference"],
-                justification=p["justification"],
-                querier_people=tuple(actors[i : i + 32].hex() for i in range(0, len(actors), 32)),
-            ),
+            request_of(row),
             record,
             approved_by=[approval["by"] for approval in p["approvals"]],
             now=node.clock.now(),
@@ -400,6 +392,19 @@ def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:
         return node.bound(row.agreement, OWNER, row.peer)
     except PurposeRefusedError:
         return None
+
+
+def request_of(row: CaseRow) -> policy.DisclosureRequest:
+    """Return what the querier said when it opened a case."""
+    p, actors = row.payload, bytes.fromhex(row.payload["actors"])
+    return policy.DisclosureRequest(
+        agreement=row.agreement,
+        purpose=p["purpose"],
+        legal_basis=p["legal_basis"],
+        case_reference=p["case_reference"],
+        justification=p["justification"],
+        querier_people=tuple(actors[i : i + 32].hex() for i in range(0, len(actors), 32)),
+    )
 
 
 def released_fields(approvals: Sequence[Mapping[str, Any]]) -> set[Field]:

@@ -35,6 +35,7 @@ from connector_psi.node.publishing import Published, Publishing, newest_set
 from connector_psi.node.querying import Querying
 from connector_psi.node.received import ReceivedCases
 from connector_psi.node.registration import Registration
+from connector_psi.node.replay import Replay, replay
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
 from connector_psi.storage import records
@@ -97,6 +98,10 @@ class Service:
     def status(self) -> dict[str, object]:
         """Return what ``connector-psi status --json`` prints."""
         return node_status(self.node, self.querying, self.alarms)
+
+    def simulate(self, raw: bytes) -> Replay:
+        """Judge past cases again under another policy; see :func:`connector_psi.node.replay.replay`."""
+        return replay(self.node, raw)
 
     def revoke(self, authority: str) -> bool:
         """Revoke a peer and drop its connection."""

@@ -495,6 +495,16 @@ class LocalClient:
         if index >= 0:
             yield index, None if erased else bytes(data)
 
+    def simulate_policy(self, policy: bytes) -> dict[str, Any]:
+        """Return which cases that peers opened would be decided otherwise under a policy, JSON-able.
+
+        Args:
+            policy: The bytes of a policy file.
+        """
+        return convert.replay_json(
+            self.call(self.node.SimulatePolicy, registry_pb2.SimulatePolicyRequest(policy=policy))
+        )
+
     # Calling
 
     def call(self, method: Callable[..., T], request: Any) -> T:  # noqa: ANN401 - any message

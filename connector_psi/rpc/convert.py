@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from connector_psi.node.accessviews import AccessView
     from connector_psi.node.caseviews import CaseView
     from connector_psi.node.registration import Position, Result
+    from connector_psi.node.replay import Replay
+    from connector_psi.policy import Decision
     from connector_psi.protocol.owner import Query
     from connector_psi.storage.queried import MatchRow
 
@@ -488,6 +490,31 @@ def access_message(view: AccessView) -> registry_pb2.Access:
     )
 
 
+def replay_message(found: Replay) -> registry_pb2.SimulatePolicyResponse:
+    """Return what came of judging cases again."""
+    return registry_pb2.SimulatePolicyResponse(
+        cases=[
+            registry_pb2.SimulatedCase(
+                case_id=case.row.request_id,
+                agreement=case.row.agreement,
+                state=case.row.state,
+                opened_ms=case.row.opened_ms,
+                in_force=_judgement(case.in_force),
+                simulated=_judgement(case.simulated),
+            )
+            for case in found.cases
+        ],
+        changed=found.changed,
+        replayed=found.replayed,
+        gone=found.gone,
+    )
+
+
+def _judgement(decision: Decision) -> registry_pb2.Judgement:
+    fields = sorted(name.value for name in decision.disclosed)
+    return registry_pb2.Judgement(allowed=decision.allowed, reason=decision.reason.value, fields=fields)
+
+
 def json_text(value: Mapping[str, object]) -> str:
     """Return the JSON text of a report."""
     return json.dumps(value, ensure_ascii=False)
@@ -602,3 +629,27 @@ def access_json(a: registry_pb2.Access) -> dict[str, Any]:
         "officer": a.officer,
         "ordered_by": a.ordered_by,
     }
+
+
+def replay_json(answer: registry_pb2.SimulatePolicyResponse) -> dict[str, Any]:
+    """What ``policy simulate --json`` prints."""
+    return {
+        "replayed": answer.replayed,
+        "changed": answer.changed,
+        "gone": answer.gone,
+        "cases": [
+            {
+                "case_id": case.case_id.hex(),
+                "agreement": case.agreement,
+                "state": case.state,
+                "opened": when(case.opened_ms),
+                "in_force": _judgement_json(case.in_force),
+                "simulated": _judgement_json(case.simulated),
+            }
+            for case in answer.cases
+        ],
+    }
+
+
+def _judgement_json(judgement: registry_pb2.Judgement) -> dict[str, Any]:
+    return {"allowed": judgement.allowed, "reason": judgement.reason, "fields": list(judgement.fields)}

@@ -425,6 +425,12 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
             for start in range(0, len(data), BODY_PIECE_BYTES):
                 yield registry_pb2.OpenBodiesResponse(index=index, data=data[start : start + BODY_PIECE_BYTES])
 
+    def SimulatePolicy(
+        self, request: registry_pb2.SimulatePolicyRequest, context: Context
+    ) -> registry_pb2.SimulatePolicyResponse:
+        """Past cases judged again under another policy."""
+        return convert.replay_message(self._service.simulate(request.policy))
+
     def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
         """Publish new sets now."""
         codes = [request.agreement] if request.agreement else []

@@ -32,6 +32,7 @@ SENSITIVE = {
     "AuditService/GetEntries": {Role.AUDITOR, Role.DPO},
     "NodeService/GetAuditEntries": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
     "NodeService/OpenBodies": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
+    "NodeService/SimulatePolicy": {Role.DPO, Role.SUPERVISOR},
 }
 
 

@@ -1611,6 +1611,125 @@ class OpenBodiesResponse(_message.Message):
 Global___OpenBodiesResponse: _TypeAlias = OpenBodiesResponse  # noqa: Y015
 
 @_typing.final
+class SimulatePolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    policy: _builtins.bytes
+    """The bytes of a policy.yaml; it needs no signature."""
+    def __init__(
+        self,
+        *,
+        policy: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePolicyRequest: _TypeAlias = SimulatePolicyRequest  # noqa: Y015
+
+@_typing.final
+class Judgement(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.bool
+    reason: _builtins.str
+    """Why, in the words of docs/protocol.md."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields that would be disclosed."""
+
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "fields", b"fields", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Judgement: _TypeAlias = Judgement  # noqa: Y015
+
+@_typing.final
+class SimulatedCase(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OPENED_MS_FIELD_NUMBER: _builtins.int
+    IN_FORCE_FIELD_NUMBER: _builtins.int
+    SIMULATED_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.bytes
+    agreement: _builtins.str
+    state: _builtins.str
+    opened_ms: _builtins.int
+    @_builtins.property
+    def in_force(self) -> Global___Judgement: ...
+    @_builtins.property
+    def simulated(self) -> Global___Judgement: ...
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.bytes = ...,
+        agreement: _builtins.str = ...,
+        state: _builtins.str = ...,
+        opened_ms: _builtins.int = ...,
+        in_force: Global___Judgement | None = ...,
+        simulated: Global___Judgement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["in_force", b"in_force", "simulated", b"simulated"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_id", b"case_id", "in_force", b"in_force", "opened_ms", b"opened_ms", "simulated", b"simulated", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedCase: _TypeAlias = SimulatedCase  # noqa: Y015
+
+@_typing.final
+class SimulatePolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASES_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    REPLAYED_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    changed: _builtins.int
+    """Cases that are decided otherwise, all of them."""
+    replayed: _builtins.int
+    """Cases that were judged under both policies."""
+    gone: _builtins.int
+    """Cases that cannot be judged any more: their record or their epoch is gone."""
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedCase]:
+        """The cases that are decided otherwise, the oldest first, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        cases: _abc.Iterable[Global___SimulatedCase] | None = ...,
+        changed: _builtins.int = ...,
+        replayed: _builtins.int = ...,
+        gone: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "changed", b"changed", "gone", b"gone", "replayed", b"replayed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatePolicyResponse: _TypeAlias = SimulatePolicyResponse  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

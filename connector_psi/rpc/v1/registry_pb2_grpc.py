@@ -858,6 +858,11 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
                 _registered_method=True)
+        self.SimulatePolicy = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/SimulatePolicy',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -937,6 +942,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SimulatePolicy(self, request, context):
+        """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -994,6 +1006,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.OpenBodies,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.SerializeToString,
+            ),
+            'SimulatePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulatePolicy,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1294,6 +1311,33 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/OpenBodies',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulatePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/SimulatePolicy',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

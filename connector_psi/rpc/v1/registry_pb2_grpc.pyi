@@ -238,6 +238,8 @@ class NodeServiceStub:
     """The log as an audit of this node's own queries reads it."""
     OpenBodies: _grpc.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]
     """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+    SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]
+    """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -262,6 +264,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The log as an audit of this node's own queries reads it."""
     OpenBodies: _aio.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]  # type: ignore[assignment]
     """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+    SimulatePolicy: _aio.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
+    """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: its state, its peers, its sets."""
@@ -349,5 +353,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.OpenBodiesResponse], _abc.AsyncIterator[_registry_pb2.OpenBodiesResponse]]:
         """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+
+    @_abc_1.abstractmethod
+    def SimulatePolicy(
+        self,
+        request: _registry_pb2.SimulatePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SimulatePolicyResponse, _abc.Awaitable[_registry_pb2.SimulatePolicyResponse]]:
+        """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
