@@ -20,7 +20,7 @@ import typer
 from rich.text import Text
 
 from connector_psi import errors
-from connector_psi.commands import access, audit, intake, log, nodes, policies, quality, review, systems
+from connector_psi.commands import access, audit, intake, log, nodes, policies, quality, recalls, review, systems
 from connector_psi.commands.output import EXIT_CODES, err, log_to_stderr, plain
 
 _EPILOG = (
@@ -44,6 +44,7 @@ for _name, _group in (
     ("matches", review.matches_app),
     ("cases", review.cases_app),
     ("access", access.access_app),
+    ("recalls", recalls.recalls_app),
     ("log", log.log_app),
     ("policy", policies.policy_app),
     ("systems", systems.systems_app),

@@ -24,7 +24,7 @@ import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -316,6 +316,26 @@ def window_end(opened: datetime, t_s: int, case_window_days: int) -> datetime:
     return not_disclosed_at(opened, t_s) + timedelta(days=case_window_days)
 
 
+def working_days_after(start: datetime, days: int) -> datetime:
+    """Return when so many working days are over: the same time of day, so many days on that are no Saturday or Sunday.
+
+    What begins on a Saturday or Sunday begins with Monday. Public holidays differ by state and count as working days:
+    too early is safe.
+
+    Args:
+        start: Aware; the week is that of UTC.
+        days: At least 0.
+
+    Source: two working days, Regulation (EU) 2018/1862, Article 59(3).
+    """
+    at = start.astimezone(UTC)
+    if at.weekday() >= 5:
+        at = (at + timedelta(days=7 - at.weekday())).replace(hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(days):
+        at += timedelta(days=3 if at.weekday() == 4 else 1)
+    return at
+
+
 # --- Envelope ---------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +354,33 @@ class Grade(StrEnum):
     """It carries the disclosure and says too little about why; for the data protection officer to follow."""
     INADEQUATE = "inadequate"
     """It carries nothing."""
+
+
+class RecallCause(IntEnum):
+    """Why something disclosed is recalled; the numbers are those of the wire."""
+
+    RECORD_WITHDRAWN = 1
+    """Its source took the record back, or it does not carry the match any more."""
+    RECORD_CHANGED = 2
+    DATA_WRONG = 3
+    """A person at the owner says so."""
+
+
+class RecallEffect(IntEnum):
+    """What became of it at the recipient; the numbers are those of the wire."""
+
+    RECEIVED = 1
+    """Where the owner gets no notice it learns no more."""
+    ERASED = 2
+    REPLACED = 3
+    SUPERSEDED = 4
+    """A later recall of the same case is there."""
+    NOTHING_HELD = 5
+    """Nothing of it was kept any more."""
+
+
+RECALL_WORKING_DAYS: Final = 2
+"""Within which a person at the recipient acknowledges a recall."""
 
 
 class Obligation(StrEnum):
@@ -563,6 +610,19 @@ def _envelope(tree: Any) -> Envelope:  # noqa: ANN401  # untrusted JSON; parse_e
         evaluation=tuple(tree["evaluation"]),
         obligations=tuple(map(Obligation, tree["obligations"])),
     )
+
+
+def outcome_terms(envelope: Envelope) -> dict[str, Any]:
+    """Return what a querier keeps of an envelope beside its receipt, JSON-able."""
+    return {
+        "outcome": envelope.outcome.value,
+        "fields": {name.value: list(values) for name, values in envelope.fields.items()},
+        "handling": list(envelope.handling),
+        "evaluation": list(envelope.evaluation),
+        "obligations": [obligation.value for obligation in envelope.obligations],
+        "retention_class": envelope.retention_class.value,
+        "erase_after": envelope.erase_after.isoformat(),
+    }
 
 
 def sign_envelope(key: Ed25519PrivateKey, padded: bytes) -> bytes:

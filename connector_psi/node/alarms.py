@@ -14,7 +14,7 @@ import structlog
 from connector_psi import disclosure
 from connector_psi.node import caseclock
 from connector_psi.node.node import Node
-from connector_psi.storage import cases
+from connector_psi.storage import cases, recalls
 from connector_psi.storage.store import Tx
 
 logger = structlog.get_logger("connector_psi.node")
@@ -25,7 +25,8 @@ class Alarm:
     """Something that waits for people."""
 
     code: str
-    """``case.answer_overdue``: the time that the agreement sets for an answer is over."""
+    """``case.answer_overdue``: the time that the agreement sets for an answer is over.
+    ``recall.acknowledgement_overdue``: two working days after a recall nobody acknowledged it."""
     agreement: str
     side: str
     count: int
@@ -40,7 +41,9 @@ class Alarms:
 
     def current(self, tx: Tx) -> list[Alarm]:
         """Return the alarms that stand now, by code, agreement and side."""
-        return sorted(self._overdue(tx), key=lambda alarm: (alarm.code, alarm.agreement, alarm.side))
+        return sorted(
+            [*self._overdue(tx), *self._unacknowledged(tx)], key=lambda alarm: (alarm.code, alarm.agreement, alarm.side)
+        )
 
     def tell(self) -> None:
         """Write each new alarm to the log of the process."""
@@ -60,3 +63,7 @@ class Alarms:
             if agreement in within and now > caseclock.answer_due(within[agreement], opened_ms):
                 found[agreement, side] += 1
         return [Alarm("case.answer_overdue", agreement, side, count) for (agreement, side), count in found.items()]
+
+    def _unacknowledged(self, tx: Tx) -> list[Alarm]:
+        found = recalls.overdue(tx, self._node.now_ms())
+        return [Alarm("recall.acknowledgement_overdue", agreement, side, count) for side, agreement, count in found]

@@ -356,13 +356,7 @@ def case_bytes(querier: str, request: CaseRequest) -> bytes:
 
 def _outcome_payload(envelope: disclosure.Envelope, answer: OutcomeAnswer) -> dict[str, Any]:
     return {
-        "outcome": envelope.outcome.value,
-        "fields": {name.value: list(values) for name, values in envelope.fields.items()},
-        "handling": list(envelope.handling),
-        "evaluation": list(envelope.evaluation),
-        "obligations": [obligation.value for obligation in envelope.obligations],
-        "retention_class": envelope.retention_class.value,
-        "erase_after": envelope.erase_after.isoformat(),
+        **disclosure.outcome_terms(envelope),
         "receipt": {
             "envelope": answer.envelope.hex(),
             "signature": answer.signature.hex(),

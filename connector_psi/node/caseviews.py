@@ -12,7 +12,7 @@ from connector_psi.errors import (
 )
 from connector_psi.node import caseclock
 from connector_psi.node.node import Bound, Node
-from connector_psi.node.received import claimed_record, released_fields
+from connector_psi.node.received import claim_of, released_fields
 from connector_psi.policy import FieldReason
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
@@ -37,6 +37,8 @@ class CaseView:
     """When the agreement wants it answered; 0 where the agreement is not in force any more."""
     overdue: bool = False
     """That time is over, and there is no answer."""
+    recall_id: str = ""
+    """Querier: the recall that waits for somebody to acknowledge it; the fields are not shown meanwhile."""
 
 
 class CaseViews:
@@ -88,7 +90,11 @@ class CaseViews:
         outcome = row.payload.get("outcome", {})
         fields = {name: tuple(values) for name, values in outcome.get("fields", {}).items()}
         needed = bound.agreement.confirm.querier_people if bound else 0
-        return CaseView(row, fields, (), needed, len(row.payload["actors"]), row.payload["record_ref"])
+        recall_id = row.payload.get("recalled", "")
+        # What is wrong is not read while it waits to be erased or replaced.
+        shown = {} if recall_id else fields
+        view = CaseView(row, shown, (), needed, len(row.payload["actors"]), row.payload["record_ref"])
+        return replace(view, recall_id=recall_id)
 
     def _of_owner(self, tx: Tx, row: CaseRow, bound: Bound | None) -> CaseView:
         view = CaseView(
@@ -103,9 +109,10 @@ class CaseViews:
                 return view
             envelope = disclosure.parse_envelope(bytes.fromhex(row.payload["envelope"]))
             return replace(view, fields={name.value: values for name, values in envelope.fields.items()})
-        record = claimed_record(self._node, tx, bound, row)[0] if bound else None
-        if bound is None or record is None:
+        claim = claim_of(self._node, tx, bound, row) if bound else None
+        if bound is None or claim is None:
             return view
+        record = claim.record
         released = released_fields(row.payload["approvals"])
         reasons = disclosure.reasons_of_record(bound.agreement, record, provider_consent=released)
         shown = [name for name, reason in reasons.items() if reason is FieldReason.DISCLOSED]

@@ -92,6 +92,9 @@ class DisclosureSection(_Section):
     silent_slot_s: int = Field(default=900, ge=1, le=86_400)
     """Querier: where the owner gets no notice, a fixed number of cases leaves at multiples of this time."""
 
+    silent_recall_s: int = Field(default=3600, ge=1, le=86_400)
+    """Owner: where it gets no notice, one recall of each agreement leaves at multiples of this time."""
+
     @model_validator(mode="after")
     def _holds_slots(self) -> Self:
         if self.not_disclosed_after_s < 2 * self.slot_s:

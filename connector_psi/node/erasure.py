@@ -29,7 +29,7 @@ from connector_psi.storage import cases as store
 from connector_psi.storage.cases import NEVER_MS, CaseRow
 from connector_psi.storage.store import Tx
 
-RETENTION, WINDOW = "retention", "window"
+RETENTION, WINDOW, RECALLED = "retention", "window", "recall"
 """Why something was erased, in the entry's body."""
 _ANSWERED = (CaseState.DISCLOSED, CaseState.NOT_DISCLOSED)
 _UNANSWERED = (CaseState.DRAFTED, CaseState.PENDING)
@@ -43,14 +43,18 @@ class Erasure:
         # Also after a start: the process before may have ended between an erasure and this.
         self._remains = True
 
-    def run(self) -> int:
-        """Erase what is due. Returns how many cases were erased or expired."""
+    def run(self, gone: int = 0) -> int:
+        """Erase what is due. Returns how many cases were erased or expired.
+
+        Args:
+            gone: How many rows others deleted since the last turn; what was in them is overwritten too.
+        """
         node = self._node
         node.check_alive()
         done = self._erase_due(store.QUERIER, _ANSWERED, RETENTION)
         done += self._erase_due(store.OWNER, (OwnerCaseState.RELEASED,), WINDOW)
         done += self._expire_unanswered()
-        self._remains = self._remains or bool(done)
+        self._remains = self._remains or bool(done or gone)
         if self._remains:
             self._remains = not node.store.drop_remains()
         return done
@@ -108,7 +112,7 @@ def erase_case(node: Node, tx: Tx, row: CaseRow, reason: str) -> CaseRow:
         node: The node.
         tx: Transaction of the erasure.
         row: As it stands in ``tx``.
-        reason: ``RETENTION`` or ``WINDOW``.
+        reason: ``RETENTION``, ``WINDOW`` or ``RECALLED``.
     """
     querier = row.side == store.QUERIER
     kept, fields, commitment, gone = _of_querier(row) if querier else _of_owner(row.payload)

@@ -254,14 +254,15 @@ class Node:
         if found is not None and found.side is side and found.peer == peer:
             return found
         stored = peer_store.get_agreement(tx, code)
-        if stored is not None:
+        if stored is not None and stored.side == side.value and stored.peer == peer:
             agreement = policy.Agreement.model_validate_json(stored.definition)
             return Bound(agreement, policy.policy_hash(agreement), side, peer)
+        sides = f"{self.authority}-{peer}" if side is QUERIER else f"{peer}-{self.authority}"
         for earlier in policies.history(tx):
             pack = pack_of(earlier)
             for template in pack.templates if pack is not None else ():
-                if code.startswith(f"{template.code}:"):
-                    querier, _, owner = code.partition(":")[2].partition("-")
+                if code == f"{template.code}:{sides}":
+                    querier, _, owner = sides.partition("-")
                     agreement = policy.instantiate(template, querier, owner, synthetic=self.synthetic)
                     return Bound(agreement, policy.policy_hash(agreement), side, peer)
         raise PurposeRefusedError(f"{code}: in no policy that was in force")

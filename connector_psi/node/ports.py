@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from connector_psi.disclosure import RecallCause, RecallEffect
     from connector_psi.protocol.owner import Query
 
 
@@ -88,6 +89,32 @@ class AccessAnswer:
     expires_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecallMessage:
+    """A Recall request, from the owner of an agreement to its querier."""
+
+    agreement: str
+    case_id: bytes
+    recall_id: bytes
+    cause: RecallCause
+    sent_ms: int
+    envelope: bytes
+    salt: bytes
+    signature: bytes
+    proof: LeafProof
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """An AcknowledgeRecall request, from the querier to the owner."""
+
+    agreement: str
+    recall_id: bytes
+    effect: RecallEffect
+    acknowledged_ms: int
+    signature: bytes
+
+
 ACCESS_ID_BYTES = 16
 NO_ACCESS = AccessAnswer(bytes(ACCESS_ID_BYTES), 0, 0, 0)
 FILTER = "filter"
@@ -95,7 +122,7 @@ TICKETS = "tickets"
 
 
 class OwnerPort(Protocol):
-    """A peer in the role of owner."""
+    """A peer in the role of owner; ``recall`` alone is what an owner asks of its querier."""
 
     def get_manifest(self, agreement: str) -> ManifestAnswer:
         """Return the newest manifest."""
@@ -119,6 +146,14 @@ class OwnerPort(Protocol):
 
     def request_access(self, request: AccessRequest) -> AccessAnswer | None:
         """Ask for a grant, or for the answer to an earlier request; None while it is pending."""
+        ...
+
+    def recall(self, message: RecallMessage) -> None:
+        """Tell it, as the querier that was told, that what was disclosed is wrong or withdrawn."""
+        ...
+
+    def acknowledge_recall(self, message: Acknowledgement) -> None:
+        """Tell it what became of a recall here."""
         ...
 
 

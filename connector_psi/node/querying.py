@@ -551,7 +551,7 @@ class Querying:
 
 
 def verify_leaf(
-    proof: LeafProof, vkey: str, event: Event, agreement: str, *, manifest_hash: bytes | None = None, epoch: int
+    proof: LeafProof, vkey: str, event: Event, agreement: str, *, manifest_hash: bytes | None = None, epoch: int | None
 ) -> Leaf:
     """Check that a peer's log holds a leaf with these fields, and return the leaf.
 

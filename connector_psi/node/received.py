@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -22,7 +22,7 @@ from connector_psi import disclosure, pki, policy
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import Grade, Outcome, OwnerCaseState
 from connector_psi.domain.purposes import Condition
-from connector_psi.domain.records import Field, Record
+from connector_psi.domain.records import Field, IdentifierType, Record
 from connector_psi.encoding.tickets import open_ticket_id
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -39,8 +39,9 @@ from connector_psi.node.asked import case_bytes
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
 from connector_psi.node.ports import CaseRequest, OutcomeAnswer
 from connector_psi.node.publishing import case_keys, record_tokens
+from connector_psi.node.releases import note_release
 from connector_psi.protocol import messages
-from connector_psi.protocol.owner import claimed_types
+from connector_psi.protocol.owner import claimed_tokens
 from connector_psi.storage import cases as store
 from connector_psi.storage import owned, records
 from connector_psi.storage.cases import CaseRow
@@ -276,7 +277,7 @@ class ReceivedCases:
         """Re-apply the match rule to the codes and find out what the case waits for."""
         node, settings = self._node, self._node.config.disclosure
         accepted = from_millis(row.opened_ms)
-        decision, types, _ = self._decision(tx, row)
+        decision, claim = self._decision(tx, row)
         state = disclosure.state_after(decision)
         if state is OwnerCaseState.APPROVED:
             next_ms = caseclock.decided_slot_ms(node, row)
@@ -286,32 +287,33 @@ class ReceivedCases:
             next_ms = millis(
                 disclosure.random_slot_before(accepted, settings.not_disclosed_after_s, settings.slot_s, node.random)
             )
-        payload = {**row.payload, "types": types, "judged": decision.reason.value}
+        payload = {**row.payload, "types": claim.types if claim else [], "judged": decision.reason.value}
         store.update_case(node.store, tx, replace(row, state=state, next_ms=next_ms, payload=payload))
 
-    def _decision(self, tx: Tx, row: CaseRow) -> tuple[policy.Decision, list[str], Record | None]:
+    def _decision(self, tx: Tx, row: CaseRow) -> tuple[policy.Decision, Claim | None]:
         """Decide as of now: the record may have changed or gone since the case was opened."""
         node, p = self._node, row.payload
         bound = _bound_or_none(node, row)
         if bound is None:
-            return policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED), [], None
-        record, types = claimed_record(node, tx, bound, row)
+            return policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED), None
+        claim = claim_of(node, tx, bound, row)
         decision = disclosure.decide_case(
             bound.agreement,
             request_of(row),
-            record,
+            claim.record if claim else None,
             approved_by=[approval["by"] for approval in p["approvals"]],
             now=node.clock.now(),
             synthetic=node.synthetic,
             provider_consent=released_fields(p["approvals"]),
         )
-        return decision, types, record
+        return decision, claim
 
     def _release(self, tx: Tx, row: CaseRow) -> None:
         """Write the one CASE_OUTCOME of a case, and prepare what is served."""
         node, settings = self._node, self._node.config.disclosure
         now = node.clock.now()
-        decision, _, record = self._decision(tx, row)
+        decision, claim = self._decision(tx, row)
+        record = claim.record if claim else None
         state = OwnerCaseState(row.state)
         bound = node.bound_of_case(tx, row.agreement, OWNER, row.peer)
         agreement = bound.agreement
@@ -359,6 +361,7 @@ class ReceivedCases:
             purpose=agreement.purpose.value,
             source_commitment=disclosure.source_commitment(salt, padded),
         )
+        note_release(node, tx, bound, row, envelope, claim, salt)
         payload = {
             **row.payload,
             "outcome": envelope.outcome.value,
@@ -413,29 +416,44 @@ def released_fields(approvals: Sequence[Mapping[str, Any]]) -> set[Field]:
     return set.intersection(*said) if said else set()
 
 
-def claimed_record(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> tuple[Record | None, list[str]]:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What the redeem codes of a case prove."""
+
+    record_id: int
+    record: Record
+    tokens: tuple[tuple[IdentifierType, bytes], ...]
+    """Those of the record that the querier holds."""
+
+    @property
+    def types(self) -> list[str]:
+        """Their types, each once."""
+        return sorted({kind.value for kind, _ in self.tokens})
+
+
+def claim_of(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> Claim | None:
     """Return the record behind a ticket, if the redeem codes prove a match with it as it stands now."""
     p = row.payload
     epoch = owned.get_epoch(tx, row.agreement, row.epoch)
     if epoch is None:
-        return None, []
+        return None
     try:
         k_ticket, k_redeem = case_keys(node, epoch)
     except KeyUnavailableError:
-        return None, []
+        return None
     ticket_id = bytes.fromhex(p["ticket_id"])
     number = open_ticket_id(k_ticket, ticket_id)
     found = records.by_id(node.store, tx, number) if number is not None and number < 1 << 63 else None
-    if found is None or not found[1] or found[0].category not in bound.agreement.categories:
-        return None, []
+    if number is None or found is None or not found[1] or found[0].category not in bound.agreement.categories:
+        return None
     record = found[0]
     try:
-        types = claimed_types(k_redeem, ticket_id, bytes.fromhex(p["redeem"]), record_tokens(bound.agreement, record))
+        tokens = claimed_tokens(k_redeem, ticket_id, bytes.fromhex(p["redeem"]), record_tokens(bound.agreement, record))
     except ProtocolError:
-        return None, []
-    if policy.judge(bound.agreement, types) is not policy.Verdict.MATCH:
-        return None, []
-    return record, sorted({t.value for t in types})
+        return None
+    if policy.judge(bound.agreement, [kind for kind, _ in tokens]) is not policy.Verdict.MATCH:
+        return None
+    return Claim(number, record, tokens)
 
 
 def _check_request(request: CaseRequest) -> None:

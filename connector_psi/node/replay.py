@@ -15,7 +15,7 @@ from connector_psi import disclosure, policy
 from connector_psi.domain.records import Record
 from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, Node
-from connector_psi.node.received import claimed_record, released_fields, request_of
+from connector_psi.node.received import claim_of, released_fields, request_of
 from connector_psi.pack.reading import valid_policy
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
@@ -88,16 +88,15 @@ def _judged(node: Node, tx: Tx, row: CaseRow, pack: policy.PolicyPack) -> Replay
         bound = node.bound_of_case(tx, row.agreement, OWNER, row.peer)
     except PurposeRefusedError:
         return None
-    record, names = claimed_record(node, tx, bound, row)
-    if record is None:
+    claim = claim_of(node, tx, bound, row)
+    if claim is None:
         return None
-    in_force = _decide(node, row, bound.agreement, record)
+    in_force = _decide(node, row, bound.agreement, claim.record)
     agreement = next((a for t in pack.templates if (a := _instance(node, t, row.agreement)) is not None), None)
     if agreement is None:
         return ReplayedCase(row, in_force, policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED))
-    kinds = [kind for kind in bound.agreement.identifier_types if kind.value in names]
-    matches = policy.judge(agreement, kinds) is policy.Verdict.MATCH
-    simulated = _decide(node, row, agreement, record if matches else None)
+    matches = policy.judge(agreement, [kind for kind, _ in claim.tokens]) is policy.Verdict.MATCH
+    simulated = _decide(node, row, agreement, claim.record if matches else None)
     return ReplayedCase(row, in_force, simulated)
 
 

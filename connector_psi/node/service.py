@@ -33,6 +33,9 @@ from connector_psi.node.peering import Peering
 from connector_psi.node.ports import Connector
 from connector_psi.node.publishing import Published, Publishing, newest_set
 from connector_psi.node.querying import Querying
+from connector_psi.node.recalled import Recalled
+from connector_psi.node.recalling import Recalling
+from connector_psi.node.recallviews import RecallViews
 from connector_psi.node.received import ReceivedCases
 from connector_psi.node.registration import Registration
 from connector_psi.node.replay import Replay, replay
@@ -84,6 +87,9 @@ class Service:
         self.received = ReceivedCases(self.node)
         self.cases = CaseViews(self.node)
         self.erasure = Erasure(self.node)
+        self.recalling = Recalling(self.node, self.connector)
+        self.recalled = Recalled(self.node, self.connector)
+        self.recalls = RecallViews(self.node)
         self.alarms = Alarms(self.node)
         self.granting = Granting(self.node)
         self.asked_access = AskedAccess(self.node, self.connector, self.querying)
@@ -215,8 +221,8 @@ class Service:
         return covered
 
     def tick_cases(self) -> int:
-        """Move the cases and the requests for access of both sides on."""
-        return self.tick_owned_cases() + self.tick_queried_cases()
+        """Move the cases, the requests for access and the recalls of both sides on."""
+        return self.tick_owned_cases() + self.tick_queried_cases() + self.tick_recalls()
 
     def tick_owned_cases(self) -> int:
         """Move what peers opened here on."""
@@ -233,6 +239,14 @@ class Service:
         finally:
             granted = self.asked_access.advance()
         return moved + granted
+
+    def tick_recalls(self) -> int:
+        """Find what has to be recalled, and tell peers of it and of what was acknowledged here."""
+        return self.recalling.advance() + self.recalled.advance()
+
+    def tick_erasure(self) -> int:
+        """Erase what is due. Returns how many cases were erased or expired."""
+        return self.erasure.run(self.recalling.forget() + self.recalled.forget())
 
     # Waiting
 
@@ -268,12 +282,13 @@ class Service:
             ("log", self.tick_log, settings.log.checkpoint_s),
             ("records", self.registration.expire, 1.0),
             ("alarms", self.alarms.tell, 60.0),
-            ("erasure", self.erasure.run, 10.0),
+            ("erasure", self.tick_erasure, 10.0),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
-            # Two loops, so that a peer that hangs does not keep the outcomes of this node's own cases back.
+            # Loops of their own, so that a peer that hangs does not keep the outcomes of this node's own cases back.
             ("owned cases", self.tick_owned_cases, min(1.0, settings.disclosure.slot_s / 4)),
             ("queried cases", self.tick_queried_cases, min(1.0, settings.disclosure.slot_s / 4)),
+            ("recalls", self.tick_recalls, min(1.0, settings.disclosure.slot_s / 4)),
         ]
         for name, turn, pause_s in loops:
             thread = threading.Thread(target=self._loop, args=(name, turn, pause_s), name=f"loop-{name}", daemon=True)

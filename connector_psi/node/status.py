@@ -12,7 +12,7 @@ from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, Node, from_millis
 from connector_psi.node.publishing import newest_set
 from connector_psi.oprf.group import backend_name
-from connector_psi.storage import accesses, cases, owned, policies, queried, records
+from connector_psi.storage import accesses, cases, owned, policies, queried, recalls, records
 from connector_psi.storage.policies import PolicyRow
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "cases": cases.count_cases(tx),
             "alarms": [asdict(alarm) for alarm in alarms.current(tx)],
             "access": accesses.count(tx),
+            "recalls": recalls.count_recalls(tx),
         }
     checkpoint = node.signed_checkpoint()
     status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}

@@ -27,6 +27,8 @@ _DERIVE = b"connector-psi/v1 derive"
 _BATCH = b"connector-psi/v1 batch"
 _CASE = b"connector-psi/v1 case\n"
 _ACCESS = b"connector-psi/v1 access\n"
+_RECALL = b"connector-psi/v1 recall\n"
+_ACKNOWLEDGEMENT = b"connector-psi/v1 recall acknowledgement\n"
 
 
 def lp(value: bytes | str) -> bytes:
@@ -162,6 +164,36 @@ def access_bytes(
         actor_commitments,
     )
     return _ACCESS + b"".join(lp(part) for part in parts)
+
+
+def recall_bytes(
+    *, owner: str, agreement: str, case_id: bytes, recall_id: bytes, cause: int, sent_ms: int, envelope: bytes
+) -> bytes:
+    """Return the bytes that the owner signs when it recalls what a case disclosed."""
+    parts: tuple[bytes | str, ...] = (
+        owner,
+        agreement,
+        case_id,
+        recall_id,
+        struct.pack(">I", cause),
+        struct.pack(">Q", sent_ms),
+        envelope,
+    )
+    return _RECALL + b"".join(lp(part) for part in parts)
+
+
+def acknowledgement_bytes(
+    *, querier: str, agreement: str, recall_id: bytes, effect: int, acknowledged_ms: int
+) -> bytes:
+    """Return the bytes that the querier signs when it acknowledges a recall."""
+    parts: tuple[bytes | str, ...] = (
+        querier,
+        agreement,
+        recall_id,
+        struct.pack(">I", effect),
+        struct.pack(">Q", acknowledged_ms),
+    )
+    return _ACKNOWLEDGEMENT + b"".join(lp(part) for part in parts)
 
 
 def grant_elements(identifiers: int, classes: int) -> int:

@@ -215,10 +215,10 @@ class SetEncoder:
         return EncodedRows(packed, rows, len(lookups))
 
 
-def claimed_types(
+def claimed_tokens(
     k_redeem: bytes, ticket_id: bytes, redeem_codes: bytes, tokens: Sequence[tuple[IdentifierType, bytes]]
-) -> tuple[IdentifierType, ...]:
-    """Return the types of the tokens that a querier proves to hold, recomputed from the stored record.
+) -> tuple[tuple[IdentifierType, bytes], ...]:
+    """Return the tokens that a querier proves to hold, with their types, recomputed from the stored record.
 
     Args:
         k_redeem: Of the agreement and epoch.
@@ -232,12 +232,12 @@ def claimed_types(
     if not redeem_codes or len(redeem_codes) % 8:
         raise ProtocolError("redeem codes have a wrong length")
     claimed = {redeem_codes[i : i + 8] for i in range(0, len(redeem_codes), 8)}
-    found: list[IdentifierType] = []
+    found: list[tuple[IdentifierType, bytes]] = []
     for identifier_type, token in tokens:
         code = tickets.make_redeem(k_redeem, ticket_id, token)
         if code in claimed:
             claimed.discard(code)
-            found.append(identifier_type)
+            found.append((identifier_type, token))
     if claimed:
         raise ProtocolError("a redeem code belongs to no token of the record")
     return tuple(found)

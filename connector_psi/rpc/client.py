@@ -146,6 +146,16 @@ class PeerClient:
             _raised(lambda: self._disclosure.RequestAccess(message, timeout=DEADLINE_S), self._where)
         )
 
+    def recall(self, message: ports.RecallMessage) -> None:
+        """Tell a querier that what was disclosed is wrong or withdrawn."""
+        request = convert.recall_request(message)
+        _raised(lambda: self._disclosure.Recall(request, timeout=DEADLINE_S), self._where)
+
+    def acknowledge_recall(self, message: ports.Acknowledgement) -> None:
+        """Tell an owner what became of a recall."""
+        request = convert.acknowledgement_request(message)
+        _raised(lambda: self._disclosure.AcknowledgeRecall(request, timeout=DEADLINE_S), self._where)
+
 
 class PeerConnector:
     """Connections to peers, one channel each; implements ``ports.Connector``."""
@@ -494,6 +504,37 @@ class LocalClient:
             data += piece.data
         if index >= 0:
             yield index, None if erased else bytes(data)
+
+    # Recalls
+
+    def recalls(self, state: str = "") -> Iterator[dict[str, Any]]:
+        """Yield the recalls of both sides without fields, oldest first."""
+        offset = 0
+        while page := self.call(
+            self.registry.ListRecalls, registry_pb2.ListRecallsRequest(state=state, offset=offset)
+        ).recalls:
+            for recall in page:
+                value = convert.recall_json(recall)
+                del value["fields"]
+                yield value
+            offset += len(page)
+
+    def recall(self, recall_id: str) -> dict[str, Any]:
+        """Return a recall."""
+        request = registry_pb2.GetRecallRequest(recall_id=recall_id)
+        return convert.recall_json(self.call(self.registry.GetRecall, request).recall)
+
+    def send_recall(self, case_id: str, reason: str, *, withdraw: bool = False) -> dict[str, Any]:
+        """Recall what a case disclosed."""
+        request = registry_pb2.SendRecallRequest(case_id=case_id, reason=reason, withdraw=withdraw)
+        return convert.recall_json(self.call(self.registry.SendRecall, request).recall)
+
+    def acknowledge_recall(self, recall_id: str, note: str = "") -> dict[str, Any]:
+        """Acknowledge a recall: what was disclosed is erased or replaced."""
+        request = registry_pb2.RegistryServiceAcknowledgeRecallRequest(recall_id=recall_id, note=note)
+        return convert.recall_json(self.call(self.registry.AcknowledgeRecall, request).recall)
+
+    # Policy
 
     def simulate_policy(self, policy: bytes) -> dict[str, Any]:
         """Return which cases that peers opened would be decided otherwise under a policy, JSON-able.

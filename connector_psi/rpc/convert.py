@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from connector_psi.disclosure import RecallCause, RecallEffect
 from connector_psi.domain.records import (
     Field,
     Identifier,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
     from connector_psi.node.accessviews import AccessView
     from connector_psi.node.caseviews import CaseView
+    from connector_psi.node.recallviews import RecallView
     from connector_psi.node.registration import Position, Result
     from connector_psi.node.replay import Replay
     from connector_psi.policy import Decision
@@ -226,6 +228,74 @@ def access_answer(message: disclosure_pb2.RequestAccessResponse) -> ports.Access
     if message.state != disclosure_pb2.OUTCOME_STATE_SERVED:
         return None
     return ports.AccessAnswer(message.access_id, message.identifiers, message.elements, message.expires_ms)
+
+
+def recall_request(message: ports.RecallMessage) -> disclosure_pb2.RecallRequest:
+    """Return the message of a recall."""
+    return disclosure_pb2.RecallRequest(
+        agreement=message.agreement,
+        request_id=message.case_id,
+        recall_id=message.recall_id,
+        signature=message.signature,
+        envelope=message.envelope,
+        salt=message.salt,
+        proof=leaf_proof_message(message.proof),
+        cause=int(message.cause),  # type: ignore[arg-type]  # the numbers are the same
+        sent_ms=message.sent_ms,
+    )
+
+
+def parse_recall(message: disclosure_pb2.RecallRequest) -> ports.RecallMessage:
+    """Return the recall of a peer.
+
+    Raises:
+        FormatError: An unknown cause, or a time that no calendar has.
+    """
+    try:
+        cause = RecallCause(message.cause)
+    except ValueError:
+        raise FormatError("cause: unknown") from None
+    if message.sent_ms > _MAX_MS:
+        raise FormatError("sent_ms: out of range")
+    return ports.RecallMessage(
+        agreement=message.agreement,
+        case_id=message.request_id,
+        recall_id=message.recall_id,
+        cause=cause,
+        sent_ms=message.sent_ms,
+        envelope=message.envelope,
+        salt=message.salt,
+        signature=message.signature,
+        proof=leaf_proof(message.proof),
+    )
+
+
+def acknowledgement_request(message: ports.Acknowledgement) -> disclosure_pb2.AcknowledgeRecallRequest:
+    """Return the message of an acknowledgement."""
+    return disclosure_pb2.AcknowledgeRecallRequest(
+        agreement=message.agreement,
+        recall_id=message.recall_id,
+        signature=message.signature,
+        effect=int(message.effect),  # type: ignore[arg-type]  # the numbers are the same
+        acknowledged_ms=message.acknowledged_ms,
+    )
+
+
+def parse_acknowledgement(message: disclosure_pb2.AcknowledgeRecallRequest) -> ports.Acknowledgement:
+    """Return the acknowledgement of a peer.
+
+    Raises:
+        FormatError: An unknown effect, or a time that no calendar has.
+    """
+    try:
+        effect = RecallEffect(message.effect)
+    except ValueError:
+        raise FormatError("effect: unknown") from None
+    if message.acknowledged_ms > _MAX_MS:
+        raise FormatError("acknowledged_ms: out of range")
+    return ports.Acknowledgement(
+        message.agreement, message.recall_id, effect, message.acknowledged_ms, message.signature
+    )
 
 
 # Local port
@@ -453,6 +523,7 @@ def case_message(view: CaseView) -> registry_pb2.Case:
         erased=erased.get("at", ""),
         erased_entry=erased["leaf"] + 1 if erased else 0,
         erased_fields=erased.get("fields", []),
+        recall_id=view.recall_id,
         answer_due_ms=view.answer_due_ms,
         overdue=view.overdue,
         ordered_by=p.get("ordered_by", ""),
@@ -487,6 +558,33 @@ def access_message(view: AccessView) -> registry_pb2.Access:
         records=[name for _, name in p.get("records", ())],
         officer=p.get("officer", ""),
         ordered_by=p.get("ordered_by", ""),
+    )
+
+
+def recall_message(view: RecallView) -> registry_pb2.Recall:
+    """Return a recall as people see it."""
+    row, p = view.row, view.row.payload
+    acknowledged = p.get("acknowledged", {})
+    return registry_pb2.Recall(
+        recall_id=row.recall_id.hex(),
+        side=row.side,
+        agreement=row.agreement,
+        peer=row.peer,
+        case_id=row.case_id.hex(),
+        case_reference=view.case_reference,
+        cause=p["cause"],
+        withdraws=view.withdraws,
+        state=row.state,
+        sent_ms=row.sent_ms,
+        due_ms=row.due_ms,
+        overdue=view.overdue,
+        field_names=p["fields"],
+        fields={name: registry_pb2.Values(values=values) for name, values in view.fields.items()},
+        sent_by=p.get("by", ""),
+        reason=p.get("reason", ""),
+        acknowledged_ms=acknowledged.get("at_ms", 0),
+        acknowledged_by=acknowledged.get("by", ""),
+        effect=acknowledged.get("effect", ""),
     )
 
 
@@ -601,6 +699,7 @@ def case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "erased": c.erased,
         "erased_entry": c.erased_entry - 1 if c.erased_entry else None,
         "erased_fields": list(c.erased_fields),
+        "recall_id": c.recall_id,
     }
 
 
@@ -653,3 +752,28 @@ def replay_json(answer: registry_pb2.SimulatePolicyResponse) -> dict[str, Any]:
 
 def _judgement_json(judgement: registry_pb2.Judgement) -> dict[str, Any]:
     return {"allowed": judgement.allowed, "reason": judgement.reason, "fields": list(judgement.fields)}
+
+
+def recall_json(r: registry_pb2.Recall) -> dict[str, Any]:
+    """What ``recalls show --json`` prints; ``recalls list`` has the same keys but ``fields``."""
+    return {
+        "recall_id": r.recall_id,
+        "side": r.side,
+        "agreement": r.agreement,
+        "peer": r.peer,
+        "case_id": r.case_id,
+        "case_reference": r.case_reference,
+        "cause": r.cause,
+        "kind": "withdrawal" if r.withdraws else "correction",
+        "state": r.state,
+        "sent": when(r.sent_ms),
+        "due": when(r.due_ms),
+        "overdue": r.overdue,
+        "field_names": list(r.field_names),
+        "fields": {name: list(values.values) for name, values in sorted(r.fields.items())},
+        "sent_by": r.sent_by,
+        "reason": r.reason,
+        "acknowledged": when(r.acknowledged_ms) if r.acknowledged_ms else "",
+        "acknowledged_by": r.acknowledged_by,
+        "effect": r.effect,
+    }

@@ -140,14 +140,16 @@ class DisclosureServicer(disclosure_pb2_grpc.DisclosureServiceServicer):
         return convert.access_answer_message(answer)
 
     def Recall(self, request: disclosure_pb2.RecallRequest, context: Context) -> disclosure_pb2.RecallResponse:
-        """Refused: recalls are not part of this version."""
-        raise PurposeRefusedError("recalls are not part of this version")
+        """An owner takes back or replaces what it disclosed to this node."""
+        self._service.recalled.receive(_peer(context), convert.parse_recall(request))
+        return disclosure_pb2.RecallResponse()
 
     def AcknowledgeRecall(
         self, request: disclosure_pb2.AcknowledgeRecallRequest, context: Context
     ) -> disclosure_pb2.AcknowledgeRecallResponse:
-        """Refused: recalls are not part of this version."""
-        raise PurposeRefusedError("recalls are not part of this version")
+        """A querier tells what became of a recall."""
+        self._service.recalling.acknowledge(_peer(context), convert.parse_acknowledgement(request))
+        return disclosure_pb2.AcknowledgeRecallResponse()
 
 
 class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
@@ -365,6 +367,36 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
             hours=request.hours,
         )
         return registry_pb2.DecideAccessResponse(access=self._access(row))
+
+    def ListRecalls(
+        self, request: registry_pb2.ListRecallsRequest, context: Context
+    ) -> registry_pb2.ListRecallsResponse:
+        """Recalls of both sides."""
+        states = (request.state,) if request.state else ()
+        views = self._service.recalls.list(states, request.limit, request.offset)
+        return registry_pb2.ListRecallsResponse(recalls=[convert.recall_message(view) for view in views])
+
+    def GetRecall(self, request: registry_pb2.GetRecallRequest, context: Context) -> registry_pb2.GetRecallResponse:
+        """One recall."""
+        view = self._service.recalls.get(_hex_id(request.recall_id, "recall_id"))
+        return registry_pb2.GetRecallResponse(recall=convert.recall_message(view))
+
+    def SendRecall(self, request: registry_pb2.SendRecallRequest, context: Context) -> registry_pb2.SendRecallResponse:
+        """A person at the owner recalls what a case disclosed."""
+        row = self._service.recalling.send(
+            _hex_id(request.case_id, "case_id"), _person(context), request.reason, withdraw=request.withdraw
+        )
+        return registry_pb2.SendRecallResponse(recall=convert.recall_message(self._service.recalls.get(row.recall_id)))
+
+    def AcknowledgeRecall(
+        self, request: registry_pb2.RegistryServiceAcknowledgeRecallRequest, context: Context
+    ) -> registry_pb2.RegistryServiceAcknowledgeRecallResponse:
+        """A person at the recipient acknowledges a recall."""
+        row = self._service.recalled.acknowledge(
+            _hex_id(request.recall_id, "recall_id"), _person(context), request.note
+        )
+        view = self._service.recalls.get(row.recall_id)
+        return registry_pb2.RegistryServiceAcknowledgeRecallResponse(recall=convert.recall_message(view))
 
     def _access(self, row: AccessRow) -> registry_pb2.Access:
         return convert.access_message(self._service.accesses.view(row))

@@ -305,6 +305,22 @@ def withdraw(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms
     return int(found)
 
 
+def changed_after(tx: Tx, after_seq: int, limit: int) -> list[tuple[int, int]]:
+    """Return ``(change_seq, id)`` of the records changed after ``after_seq``, whatever became of them, in order."""
+    rows = tx.execute(
+        sa.select(records.c.change_seq, records.c.id)
+        .where(records.c.change_seq > after_seq)
+        .order_by(records.c.change_seq)
+        .limit(limit)
+    )
+    return [(row.change_seq, row.id) for row in rows]
+
+
+def is_withdrawn(tx: Tx, record_id: int) -> bool:
+    """Return whether a record was taken out of matching by its source; expiry is not that."""
+    return tx.execute(sa.select(records.c.state).where(records.c.id == record_id)).scalar() == _WITHDRAWN
+
+
 def max_change_seq(tx: Tx) -> int:
     """Return the newest change number, 0 for an empty store."""
     return int(tx.execute(sa.select(sa.func.max(records.c.change_seq))).scalar() or 0)

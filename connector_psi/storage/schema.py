@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -231,12 +231,61 @@ cases = Table(
     Index("cases_match", "match_id"),
 )
 
-# Querier: the last slot for which the cases of an agreement without notice to its owner were made ready.
+# The last slot that was filled of an agreement without notice to its owner: with cases at the querier, with a recall at
+# the owner.
 quiet_slots = Table(
     "quiet_slots",
     metadata,
     Column("agreement", String, primary_key=True),
     Column("slot", BigInteger, nullable=False),
+)
+
+# Owner: of which record a case disclosed what, for as long as the recipient may keep it. Of a case without notice there
+# is a row whatever became of it, and nothing in clear tells them apart.
+releases = Table(
+    "releases",
+    metadata,
+    # Keyed hash of agreement, record and a number; random where no record stands behind the case.
+    Column("release_index", LargeBinary, primary_key=True),
+    Column("agreement", String, nullable=False),
+    Column("peer", String, nullable=False),
+    Column("request_id", LargeBinary, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("releases_case", "peer", "request_id", unique=True),
+    Index("releases_until", "until_ms"),
+)
+
+# How far the changes of records were looked through for what was disclosed, by agreement.
+release_cursors = Table(
+    "release_cursors",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    # Sealed: without notice to the owner it may stand still because something was disclosed.
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+# Recalls of both sides.
+recalls = Table(
+    "recalls",
+    metadata,
+    Column("side", String, primary_key=True),
+    Column("peer", String, primary_key=True),
+    Column("recall_id", LargeBinary, primary_key=True),
+    Column("case_id", LargeBinary, nullable=False),
+    Column("agreement", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("sent_ms", BigInteger, nullable=False),
+    Column("due_ms", BigInteger, nullable=False),
+    # When something of it is to be sent.
+    Column("next_ms", BigInteger, nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+    Column("quiet", Boolean, nullable=False),
+    # Keyed hash of what the peer sent: the recall at its recipient, the acknowledgement at its sender.
+    Column("request_mac", LargeBinary),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("recalls_next", "side", "next_ms"),
+    Index("recalls_case", "side", "peer", "case_id"),
 )
 
 # Requests for access of both sides, and the grants that came of them. Everything that an answer to a peer says stands

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from connector_psi import disclosure, policy
 from connector_psi.audit import checkpoint, entries, merkle
+from connector_psi.disclosure import RecallCause, RecallEffect
 from connector_psi.domain import identifiers
 from connector_psi.domain.records import (
     Field,
@@ -35,6 +36,7 @@ from connector_psi.errors import (
 from connector_psi.node import ports
 from connector_psi.node.granting import check_request, signed_bytes
 from connector_psi.node.querying import verify_leaf
+from connector_psi.node.recalling import acknowledgement_bytes
 from connector_psi.node.received import _check_request
 from connector_psi.node.registration import canonical
 from connector_psi.oprf import suite
@@ -124,6 +126,34 @@ def _access_answers() -> Iterator[bytes]:
 
 def _read_access_answer(data: bytes) -> ports.AccessAnswer | None:
     return convert.access_answer(_message(disclosure_pb2.RequestAccessResponse, data))
+
+
+def _read_recall(data: bytes) -> bytes:
+    m = convert.parse_recall(_message(disclosure_pb2.RecallRequest, data))
+    return messages.recall_bytes(
+        owner="sis", agreement=m.agreement, case_id=m.case_id, recall_id=m.recall_id, cause=m.cause,
+        sent_ms=m.sent_ms, envelope=m.envelope,
+    )  # fmt: skip
+
+
+def _recalls() -> Iterator[bytes]:
+    proof = ports.LeafProof(b"{}", 0, (), b"")
+    for cause in RecallCause:
+        message = ports.RecallMessage(
+            AGREEMENT, bytes(16), bytes(16), cause, 1_800_000_000_000, bytes(64), bytes(32), bytes(64), proof
+        )
+        yield convert.recall_request(message).SerializeToString()
+
+
+def _read_acknowledgement(data: bytes) -> bytes:
+    m = convert.parse_acknowledgement(_message(disclosure_pb2.AcknowledgeRecallRequest, data))
+    return acknowledgement_bytes("ics2", m)
+
+
+def _acknowledgements() -> Iterator[bytes]:
+    for effect in RecallEffect:
+        message = ports.Acknowledgement(AGREEMENT, bytes(16), effect, 1_800_000_000_000, bytes(64))
+        yield convert.acknowledgement_request(message).SerializeToString()
 
 
 def _leaf_proof(leaf: bytes) -> types_pb2.LeafProof:
@@ -330,6 +360,8 @@ def targets() -> Iterator[Target]:
         Shape.PROTOBUF,
         check=lambda it: promise(1 <= it[0] <= 24, "more identifiers than the agreement grants"),
     )
+    yield Target("recall-request", _read_recall, (FormatError,), _recalls, Shape.PROTOBUF)
+    yield Target("recall-acknowledgement", _read_acknowledgement, (FormatError,), _acknowledgements, Shape.PROTOBUF)
     yield Target("access-answer", _read_access_answer, (FormatError,), _access_answers, Shape.PROTOBUF)
     request = matching_pb2.ReadSetRequest(manifest_hash=bytes(32), file=matching_pb2.SET_FILE_FILTER, offset=9)
     yield Target(

@@ -232,10 +232,13 @@ def _asking(agreement: str, querier: str = "ics2") -> dict[str, bytes]:
             agreement=agreement, request_id=request_id
         ).SerializeToString(),
         "DisclosureService/Recall": disclosure_pb2.RecallRequest(
-            agreement=agreement, request_id=request_id
+            agreement=agreement,
+            request_id=request_id,
+            recall_id=request_id,
+            cause=disclosure_pb2.RECALL_CAUSE_DATA_WRONG,
         ).SerializeToString(),
         "DisclosureService/AcknowledgeRecall": disclosure_pb2.AcknowledgeRecallRequest(
-            agreement=agreement, recall_id=request_id
+            agreement=agreement, recall_id=request_id, effect=disclosure_pb2.RECALL_EFFECT_ERASED
         ).SerializeToString(),
     }
 
@@ -274,7 +277,11 @@ def test_an_agreement_of_others_looks_like_one_that_does_not_exist(federation: F
 def test_the_owner_cannot_ask_the_querier(federation: Federation) -> None:
     cert = federation.mint.authority("sis")
     with live.channel(federation.ics2.peer, "ics2", federation.root_pem, cert) as channel:
-        answers = {path: live.call(channel, V1 + path, request) for path, request in _asking(OWN, "sis").items()}
+        asking = _asking(OWN, "sis")
+        # The one thing that an owner asks of its querier; unsigned, it is wrong and not forbidden.
+        recall = live.call(channel, f"{V1}DisclosureService/Recall", asking.pop("DisclosureService/Recall"))
+        assert recall.status == "INVALID_ARGUMENT"
+        answers = {path: live.call(channel, V1 + path, request) for path, request in asking.items()}
         assert live.call(channel, f"{V1}AuditService/GetCheckpoint").status == "OK"
     assert set(answers.values()) == {live.FORBIDDEN}
 

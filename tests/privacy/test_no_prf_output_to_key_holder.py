@@ -90,7 +90,8 @@ def sent(wired: Wired) -> list[Message]:
     """Everything that went from the querier to the owner."""
     found = [m for m in wired.messages() if m.owner == "sis" and m.direction == "request"]
     methods = {m.method for m in found}
-    assert methods == {"GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome"}
+    # N.SIS is owner of SIS-OBJ and querier of the agreements in which customs sends it recalls, covers here.
+    assert methods == {"GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome", "Recall"}
     return found
 
 

@@ -65,6 +65,20 @@ def _play(root: Path, *, hit: bool) -> Run:
         assert bool(sis.cases.list()) is hit
         federation.settle(rounds=45, step_s=5)
         found = sis.cases.list()
+        # What was disclosed changes, and is withdrawn; one recall leaves at each slot, whether it is about something.
+        ics2.registration.register([declaration("M1", boxes[0], route="FR")], "test")
+        told = []
+        for step in range(3):
+            federation.clock.advance(3600)
+            federation.settle(rounds=4)
+            told += [view.row.payload["outcome"] for view in sis.recalls.list() if view.row.state == "open"]
+            for view in sis.recalls.list(("open",)):
+                sis.recalled.acknowledge(view.row.recall_id, person("sis"))
+            if step == 0:
+                ics2.registration.withdraw(declaration("M1").source, "M1", "invalidated", "test")
+        assert told == (["DISCLOSED", "NOT_DISCLOSED"] if hit else [])
+        state = sis.cases.list()[0].row.state if hit else ""
+        assert state == ("expired" if hit else "")
     return Run(federation, [event for event in events if event], found[0].row.state if found else "")
 
 
@@ -81,7 +95,37 @@ def test_the_hit_was_disclosed_to_n_sis_and_nothing_was_in_the_other_run(runs: t
     assert (hit.outcome, miss.outcome) == ("disclosed", "")
     (case,) = hit.federation.services["sis"].cases.list()
     shown = hit.federation.services["sis"].cases.get(case.row.request_id)
-    assert shown.fields == {"mrn": ("M1",), "route": ("CO",)}
+    # Disclosed, replaced and taken back since, by recalls that a person at N.SIS acknowledged.
+    assert shown.row.payload["erased"]["fields"] == ["mrn", "route"]
+
+
+def test_a_recall_leaves_at_every_slot_and_has_one_size_whatever_it_is_about(runs: tuple[Run, Run]) -> None:
+    lengths = []
+    for run in runs:
+        found = []
+        for m in run.federation.messages():
+            if (m.owner, m.method, m.direction) != ("sis", "Recall", "request"):
+                continue
+            recall = disclosure_pb2.RecallRequest.FromString(m.data)
+            # The proof grows with the log of the owner, which is the same in both.
+            recall.ClearField("proof")
+            found.append((recall.agreement, recall.ByteSize()))
+        lengths.append(Counter(found))
+    assert lengths[0] == lengths[1]
+    assert {code for code, _ in lengths[0]} >= {CODE}
+    assert min(lengths[0].values()) >= 3
+
+
+def test_the_owner_s_people_see_no_recall_in_either_run(runs: tuple[Run, Run]) -> None:
+    hit, miss = (run.federation.services["ics2"] for run in runs)
+    assert hit.recalls.list() == miss.recalls.list() == []
+    hits, misses = (run.federation.services["sis"].recalls.list() for run in runs)
+    assert (len(hits), misses) == (2, [])
+    for view in hits:
+        with pytest.raises(PurposeRefusedError, match="no such recall"):
+            hit.recalls.get(view.row.recall_id)
+        with pytest.raises(PurposeRefusedError, match="no such case"):
+            hit.recalling.send(view.row.case_id, person("ics2", Role.DPO, "dpo1"), "why", withdraw=True)
 
 
 def _shape_of_message(message: Message) -> tuple[str, str, str, int]:

@@ -104,6 +104,14 @@ class DirectOwner:
         self._federation.fault("after:request_access")
         return answer
 
+    def recall(self, message: ports.RecallMessage) -> None:
+        self._service("recall").recalled.receive(self._caller, message)
+        self._federation.fault("after:recall")
+
+    def acknowledge_recall(self, message: ports.Acknowledgement) -> None:
+        self._service("acknowledge_recall").recalling.acknowledge(self._caller, message)
+        self._federation.fault("after:acknowledge_recall")
+
 
 class DirectConnector:
     """Implements ``ports.Connector``."""

@@ -408,3 +408,28 @@ class TestEnvelope:
         assert [size // 1024 for size in ENVELOPE_SIZES] == [4, 16, 64, 256]
         assert disclosure.MAX_ENVELOPE == 262_144
         assert Outcome.NOT_DISCLOSED.value == "NOT_DISCLOSED"
+
+
+@pytest.mark.parametrize(
+    ("start", "days", "end"),
+    [
+        ("2027-03-01T09:30", 2, "2027-03-03T09:30"),  # Monday
+        ("2027-03-03T09:30", 2, "2027-03-05T09:30"),  # Wednesday
+        ("2027-03-04T09:30", 2, "2027-03-08T09:30"),  # Thursday: over the weekend
+        ("2027-03-05T23:59", 2, "2027-03-09T23:59"),  # Friday
+        ("2027-03-05T09:30", 1, "2027-03-08T09:30"),
+        ("2027-03-06T09:30", 2, "2027-03-10T00:00"),  # Saturday begins with Monday
+        ("2027-03-07T23:59", 2, "2027-03-10T00:00"),  # Sunday
+        ("2027-03-07T23:59", 0, "2027-03-08T00:00"),
+        ("2027-03-01T09:30", 0, "2027-03-01T09:30"),
+    ],
+)
+def test_working_days_are_those_that_are_no_saturday_or_sunday(start: str, days: int, end: str) -> None:
+    at = disclosure.working_days_after(datetime.fromisoformat(start).replace(tzinfo=UTC), days)
+    assert at == datetime.fromisoformat(end).replace(tzinfo=UTC)
+
+
+def test_working_days_are_those_of_utc() -> None:
+    # Saturday 00:30 in Berlin is still Friday.
+    start = datetime.fromisoformat("2027-03-06T00:30+01:00")
+    assert disclosure.working_days_after(start, 1) == datetime(2027, 3, 8, 23, 30, tzinfo=UTC)

@@ -35,6 +35,58 @@ OUTCOME_STATE_PENDING: OutcomeState.ValueType  # 1
 OUTCOME_STATE_SERVED: OutcomeState.ValueType  # 2
 Global___OutcomeState: _TypeAlias = OutcomeState  # noqa: Y015
 
+class _RecallCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecallCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecallCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECALL_CAUSE_UNSPECIFIED: _RecallCause.ValueType  # 0
+    RECALL_CAUSE_RECORD_WITHDRAWN: _RecallCause.ValueType  # 1
+    """Its source took the record back, or it does not carry the match any more."""
+    RECALL_CAUSE_RECORD_CHANGED: _RecallCause.ValueType  # 2
+    RECALL_CAUSE_DATA_WRONG: _RecallCause.ValueType  # 3
+    """A person at the owner says so."""
+
+class RecallCause(_RecallCause, metaclass=_RecallCauseEnumTypeWrapper): ...
+
+RECALL_CAUSE_UNSPECIFIED: RecallCause.ValueType  # 0
+RECALL_CAUSE_RECORD_WITHDRAWN: RecallCause.ValueType  # 1
+"""Its source took the record back, or it does not carry the match any more."""
+RECALL_CAUSE_RECORD_CHANGED: RecallCause.ValueType  # 2
+RECALL_CAUSE_DATA_WRONG: RecallCause.ValueType  # 3
+"""A person at the owner says so."""
+Global___RecallCause: _TypeAlias = RecallCause  # noqa: Y015
+
+class _RecallEffect:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RecallEffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RecallEffect.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RECALL_EFFECT_UNSPECIFIED: _RecallEffect.ValueType  # 0
+    RECALL_EFFECT_RECEIVED: _RecallEffect.ValueType  # 1
+    """All that is told where the owner gets no notice."""
+    RECALL_EFFECT_ERASED: _RecallEffect.ValueType  # 2
+    RECALL_EFFECT_REPLACED: _RecallEffect.ValueType  # 3
+    RECALL_EFFECT_SUPERSEDED: _RecallEffect.ValueType  # 4
+    """A later recall of the case is there."""
+    RECALL_EFFECT_NOTHING_HELD: _RecallEffect.ValueType  # 5
+    """Nothing of it was kept any more."""
+
+class RecallEffect(_RecallEffect, metaclass=_RecallEffectEnumTypeWrapper): ...
+
+RECALL_EFFECT_UNSPECIFIED: RecallEffect.ValueType  # 0
+RECALL_EFFECT_RECEIVED: RecallEffect.ValueType  # 1
+"""All that is told where the owner gets no notice."""
+RECALL_EFFECT_ERASED: RecallEffect.ValueType  # 2
+RECALL_EFFECT_REPLACED: RecallEffect.ValueType  # 3
+RECALL_EFFECT_SUPERSEDED: RecallEffect.ValueType  # 4
+"""A later recall of the case is there."""
+RECALL_EFFECT_NOTHING_HELD: RecallEffect.ValueType  # 5
+"""Nothing of it was kept any more."""
+Global___RecallEffect: _TypeAlias = RecallEffect  # noqa: Y015
+
 @_typing.final
 class OpenCaseRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -278,10 +330,29 @@ class RecallRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RECALL_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    SALT_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    SENT_MS_FIELD_NUMBER: _builtins.int
     agreement: _builtins.str
     request_id: _builtins.bytes
+    """Of the case whose outcome is recalled."""
     recall_id: _builtins.bytes
+    """16 random bytes; also the name of the recall."""
     signature: _builtins.bytes
+    """Ed25519 by the owner's signing key over the recall bytes of docs/protocol.md."""
+    envelope: _builtins.bytes
+    """The new envelope of the case: NOT_DISCLOSED takes back, DISCLOSED replaces. Padded as an outcome is."""
+    salt: _builtins.bytes
+    """32 bytes; the leaf's source_commitment is SHA-256(salt || envelope)."""
+    cause: Global___RecallCause.ValueType
+    sent_ms: _builtins.int
+    """Unix time in milliseconds."""
+    @_builtins.property
+    def proof(self) -> _types_pb2.LeafProof:
+        """The owner's RECALL leaf."""
+
     def __init__(
         self,
         *,
@@ -289,10 +360,15 @@ class RecallRequest(_message.Message):
         request_id: _builtins.bytes = ...,
         recall_id: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        envelope: _builtins.bytes = ...,
+        salt: _builtins.bytes = ...,
+        proof: _types_pb2.LeafProof | None = ...,
+        cause: Global___RecallCause.ValueType = ...,
+        sent_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "recall_id", b"recall_id", "request_id", b"request_id", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "cause", b"cause", "envelope", b"envelope", "proof", b"proof", "recall_id", b"recall_id", "request_id", b"request_id", "salt", b"salt", "sent_ms", b"sent_ms", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -320,19 +396,27 @@ class AcknowledgeRecallRequest(_message.Message):
     AGREEMENT_FIELD_NUMBER: _builtins.int
     RECALL_ID_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_MS_FIELD_NUMBER: _builtins.int
     agreement: _builtins.str
     recall_id: _builtins.bytes
     signature: _builtins.bytes
+    """Ed25519 by the querier's signing key over the acknowledgement bytes of docs/protocol.md."""
+    effect: Global___RecallEffect.ValueType
+    acknowledged_ms: _builtins.int
+    """Unix time in milliseconds."""
     def __init__(
         self,
         *,
         agreement: _builtins.str = ...,
         recall_id: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        effect: Global___RecallEffect.ValueType = ...,
+        acknowledged_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "recall_id", b"recall_id", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_ms", b"acknowledged_ms", "agreement", b"agreement", "effect", b"effect", "recall_id", b"recall_id", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class DisclosureServiceStub:
-    """Served by the owner of an agreement to its querier.
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class DisclosureServiceStub:
 
 
 class DisclosureServiceServicer:
-    """Served by the owner of an agreement to its querier.
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner.
     """
 
     def OpenCase(self, request, context):
@@ -138,7 +138,7 @@ def add_DisclosureServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DisclosureService:
-    """Served by the owner of an agreement to its querier.
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner.
     """
 
     @staticmethod

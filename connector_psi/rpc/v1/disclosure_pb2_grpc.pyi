@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DisclosureServiceStub:
-    """Served by the owner of an agreement to its querier."""
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,7 +46,7 @@ class DisclosureServiceStub:
 
 @_typing.type_check_only
 class DisclosureServiceAsyncStub(DisclosureServiceStub):
-    """Served by the owner of an agreement to its querier."""
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     OpenCase: _aio.UnaryUnaryMultiCallable[_disclosure_pb2.OpenCaseRequest, _disclosure_pb2.OpenCaseResponse]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class DisclosureServiceAsyncStub(DisclosureServiceStub):
     """Tell the provider that a recall took effect."""
 
 class DisclosureServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Served by the owner of an agreement to its querier."""
+    """Served by the owner of an agreement to its querier, but for Recall, which the querier serves to the owner."""
 
     @_abc_1.abstractmethod
     def OpenCase(

@@ -899,6 +899,7 @@ class Case(_message.Message):
     ERASED_FIELD_NUMBER: _builtins.int
     ERASED_ENTRY_FIELD_NUMBER: _builtins.int
     ERASED_FIELDS_FIELD_NUMBER: _builtins.int
+    RECALL_ID_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Hexadecimal request_id."""
     side: _builtins.str
@@ -929,6 +930,8 @@ class Case(_message.Message):
     erased: _builtins.str
     """Once what was disclosed is erased: when, the index of the ERASE entry plus 1, the names of the fields."""
     erased_entry: _builtins.int
+    recall_id: _builtins.str
+    """Querier: the recall that waits for somebody to acknowledge it; no fields are shown meanwhile."""
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]:
         """Querier: the disclosed fields. Owner: what would be, or was, disclosed."""
@@ -985,10 +988,11 @@ class Case(_message.Message):
         erased: _builtins.str = ...,
         erased_entry: _builtins.int = ...,
         erased_fields: _abc.Iterable[_builtins.str] | None = ...,
+        recall_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "recall_id", b"recall_id", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1489,6 +1493,285 @@ class DecideAccessResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideAccessResponse: _TypeAlias = DecideAccessResponse  # noqa: Y015
+
+@_typing.final
+class Recall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Values: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Values | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RECALL_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    CASE_REFERENCE_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    WITHDRAWS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SENT_MS_FIELD_NUMBER: _builtins.int
+    DUE_MS_FIELD_NUMBER: _builtins.int
+    OVERDUE_FIELD_NUMBER: _builtins.int
+    FIELD_NAMES_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    SENT_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_MS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_BY_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    recall_id: _builtins.str
+    side: _builtins.str
+    """owner or querier."""
+    agreement: _builtins.str
+    peer: _builtins.str
+    case_id: _builtins.str
+    case_reference: _builtins.str
+    cause: _builtins.str
+    """record_withdrawn, record_changed or data_wrong."""
+    withdraws: _builtins.bool
+    """Whether it takes back what was disclosed, instead of replacing it."""
+    state: _builtins.str
+    """The sender's: sending, sent, acknowledged. The recipient's: open, acknowledged."""
+    sent_ms: _builtins.int
+    due_ms: _builtins.int
+    """Two working days; a person acknowledges it until then."""
+    overdue: _builtins.bool
+    sent_by: _builtins.str
+    """Sender: who sent it, and why."""
+    reason: _builtins.str
+    acknowledged_ms: _builtins.int
+    """0 while nobody acknowledged it."""
+    acknowledged_by: _builtins.str
+    effect: _builtins.str
+    """erased, replaced, superseded, nothing_held."""
+    @_builtins.property
+    def field_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]:
+        """What replaces what was disclosed; to whoever has to acknowledge it, and only of one recall."""
+
+    def __init__(
+        self,
+        *,
+        recall_id: _builtins.str = ...,
+        side: _builtins.str = ...,
+        agreement: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        case_id: _builtins.str = ...,
+        case_reference: _builtins.str = ...,
+        cause: _builtins.str = ...,
+        withdraws: _builtins.bool = ...,
+        state: _builtins.str = ...,
+        sent_ms: _builtins.int = ...,
+        due_ms: _builtins.int = ...,
+        overdue: _builtins.bool = ...,
+        field_names: _abc.Iterable[_builtins.str] | None = ...,
+        fields: _abc.Mapping[_builtins.str, Global___Values] | None = ...,
+        sent_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        acknowledged_ms: _builtins.int = ...,
+        acknowledged_by: _builtins.str = ...,
+        effect: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_by", b"acknowledged_by", "acknowledged_ms", b"acknowledged_ms", "agreement", b"agreement", "case_id", b"case_id", "case_reference", b"case_reference", "cause", b"cause", "due_ms", b"due_ms", "effect", b"effect", "field_names", b"field_names", "fields", b"fields", "overdue", b"overdue", "peer", b"peer", "reason", b"reason", "recall_id", b"recall_id", "sent_by", b"sent_by", "sent_ms", b"sent_ms", "side", b"side", "state", b"state", "withdraws", b"withdraws"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Recall: _TypeAlias = Recall  # noqa: Y015
+
+@_typing.final
+class ListRecallsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    limit: _builtins.int
+    """At most 100."""
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "offset", b"offset", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsRequest: _TypeAlias = ListRecallsRequest  # noqa: Y015
+
+@_typing.final
+class ListRecallsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recalls(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recall]: ...
+    def __init__(
+        self,
+        *,
+        recalls: _abc.Iterable[Global___Recall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recalls", b"recalls"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRecallsResponse: _TypeAlias = ListRecallsResponse  # noqa: Y015
+
+@_typing.final
+class GetRecallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_ID_FIELD_NUMBER: _builtins.int
+    recall_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        recall_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recall_id", b"recall_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecallRequest: _TypeAlias = GetRecallRequest  # noqa: Y015
+
+@_typing.final
+class GetRecallResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recall(self) -> Global___Recall: ...
+    def __init__(
+        self,
+        *,
+        recall: Global___Recall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRecallResponse: _TypeAlias = GetRecallResponse  # noqa: Y015
+
+@_typing.final
+class SendRecallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    WITHDRAW_FIELD_NUMBER: _builtins.int
+    case_id: _builtins.str
+    reason: _builtins.str
+    withdraw: _builtins.bool
+    """Take it back, whatever the record says now."""
+    def __init__(
+        self,
+        *,
+        case_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        withdraw: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["case_id", b"case_id", "reason", b"reason", "withdraw", b"withdraw"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendRecallRequest: _TypeAlias = SendRecallRequest  # noqa: Y015
+
+@_typing.final
+class SendRecallResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recall(self) -> Global___Recall: ...
+    def __init__(
+        self,
+        *,
+        recall: Global___Recall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendRecallResponse: _TypeAlias = SendRecallResponse  # noqa: Y015
+
+@_typing.final
+class RegistryServiceAcknowledgeRecallRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    recall_id: _builtins.str
+    note: _builtins.str
+    def __init__(
+        self,
+        *,
+        recall_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "recall_id", b"recall_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryServiceAcknowledgeRecallRequest: _TypeAlias = RegistryServiceAcknowledgeRecallRequest  # noqa: Y015
+
+@_typing.final
+class RegistryServiceAcknowledgeRecallResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def recall(self) -> Global___Recall: ...
+    def __init__(
+        self,
+        *,
+        recall: Global___Recall | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["recall", b"recall"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegistryServiceAcknowledgeRecallResponse: _TypeAlias = RegistryServiceAcknowledgeRecallResponse  # noqa: Y015
 
 @_typing.final
 class GetAuditEntriesRequest(_message.Message):

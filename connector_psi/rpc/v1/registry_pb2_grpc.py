@@ -120,6 +120,26 @@ class RegistryServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.FromString,
                 _registered_method=True)
+        self.ListRecalls = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/ListRecalls',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsResponse.FromString,
+                _registered_method=True)
+        self.GetRecall = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/GetRecall',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallResponse.FromString,
+                _registered_method=True)
+        self.SendRecall = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/SendRecall',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallResponse.FromString,
+                _registered_method=True)
+        self.AcknowledgeRecall = channel.unary_unary(
+                '/connector_psi.rpc.v1.RegistryService/AcknowledgeRecall',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -233,6 +253,33 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRecalls(self, request, context):
+        """Recalls that this node sent and those that peers sent here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRecall(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendRecall(self, request, context):
+        """A person at the owner says that what a case disclosed is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcknowledgeRecall(self, request, context):
+        """A person at the recipient acknowledges: what was disclosed is erased or replaced with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -320,6 +367,26 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.DecideAccess,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.SerializeToString,
+            ),
+            'ListRecalls': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecalls,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsResponse.SerializeToString,
+            ),
+            'GetRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRecall,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallResponse.SerializeToString,
+            ),
+            'SendRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendRecall,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallResponse.SerializeToString,
+            ),
+            'AcknowledgeRecall': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcknowledgeRecall,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -782,6 +849,114 @@ class RegistryService:
             '/connector_psi.rpc.v1.RegistryService/DecideAccess',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.DecideAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecalls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/ListRecalls',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListRecallsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/GetRecall',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.GetRecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/SendRecall',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SendRecallResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcknowledgeRecall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.RegistryService/AcknowledgeRecall',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RegistryServiceAcknowledgeRecallResponse.FromString,
             options,
             channel_credentials,
             insecure,

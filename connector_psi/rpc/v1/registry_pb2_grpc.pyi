@@ -55,6 +55,13 @@ class RegistryServiceStub:
     ListAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListAccessRequest, _registry_pb2.ListAccessResponse]
     GetAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAccessRequest, _registry_pb2.GetAccessResponse]
     DecideAccess: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DecideAccessRequest, _registry_pb2.DecideAccessResponse]
+    ListRecalls: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListRecallsRequest, _registry_pb2.ListRecallsResponse]
+    """Recalls that this node sent and those that peers sent here."""
+    GetRecall: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetRecallRequest, _registry_pb2.GetRecallResponse]
+    SendRecall: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SendRecallRequest, _registry_pb2.SendRecallResponse]
+    """A person at the owner says that what a case disclosed is wrong."""
+    AcknowledgeRecall: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceAcknowledgeRecallRequest, _registry_pb2.RegistryServiceAcknowledgeRecallResponse]
+    """A person at the recipient acknowledges: what was disclosed is erased or replaced with it."""
 
 @_typing.type_check_only
 class RegistryServiceAsyncStub(RegistryServiceStub):
@@ -83,6 +90,13 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListAccessRequest, _registry_pb2.ListAccessResponse]  # type: ignore[assignment]
     GetAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAccessRequest, _registry_pb2.GetAccessResponse]  # type: ignore[assignment]
     DecideAccess: _aio.UnaryUnaryMultiCallable[_registry_pb2.DecideAccessRequest, _registry_pb2.DecideAccessResponse]  # type: ignore[assignment]
+    ListRecalls: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListRecallsRequest, _registry_pb2.ListRecallsResponse]  # type: ignore[assignment]
+    """Recalls that this node sent and those that peers sent here."""
+    GetRecall: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetRecallRequest, _registry_pb2.GetRecallResponse]  # type: ignore[assignment]
+    SendRecall: _aio.UnaryUnaryMultiCallable[_registry_pb2.SendRecallRequest, _registry_pb2.SendRecallResponse]  # type: ignore[assignment]
+    """A person at the owner says that what a case disclosed is wrong."""
+    AcknowledgeRecall: _aio.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceAcknowledgeRecallRequest, _registry_pb2.RegistryServiceAcknowledgeRecallResponse]  # type: ignore[assignment]
+    """A person at the recipient acknowledges: what was disclosed is erased or replaced with it."""
 
 class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Records in, matches and disclosures out."""
@@ -210,6 +224,37 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.DecideAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.DecideAccessResponse, _abc.Awaitable[_registry_pb2.DecideAccessResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListRecalls(
+        self,
+        request: _registry_pb2.ListRecallsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListRecallsResponse, _abc.Awaitable[_registry_pb2.ListRecallsResponse]]:
+        """Recalls that this node sent and those that peers sent here."""
+
+    @_abc_1.abstractmethod
+    def GetRecall(
+        self,
+        request: _registry_pb2.GetRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.GetRecallResponse, _abc.Awaitable[_registry_pb2.GetRecallResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SendRecall(
+        self,
+        request: _registry_pb2.SendRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SendRecallResponse, _abc.Awaitable[_registry_pb2.SendRecallResponse]]:
+        """A person at the owner says that what a case disclosed is wrong."""
+
+    @_abc_1.abstractmethod
+    def AcknowledgeRecall(
+        self,
+        request: _registry_pb2.RegistryServiceAcknowledgeRecallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RegistryServiceAcknowledgeRecallResponse, _abc.Awaitable[_registry_pb2.RegistryServiceAcknowledgeRecallResponse]]:
+        """A person at the recipient acknowledges: what was disclosed is erased or replaced with it."""
 
 def add_RegistryServiceServicer_to_server(servicer: RegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

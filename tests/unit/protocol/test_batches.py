@@ -16,7 +16,7 @@ from connector_psi.protocol.owner import (
     EncodeItem,
     Query,
     SetEncoder,
-    claimed_types,
+    claimed_tokens,
     derive_class_keys,
     evaluate,
     prove,
@@ -168,10 +168,12 @@ def test_redeem_codes_prove_the_tokens_held_and_no_others(tmp_path: Path) -> Non
     (opened,) = view.join([output])
     record = [(IdentifierType.SEAL, _token(0)), (IdentifierType.CONTAINER, _token(1))]
     code = opened.ticket.redeem
-    assert claimed_types(K_REDEEM, opened.ticket.ticket_id, code, record) == (IdentifierType.SEAL,)
+    assert [kind for kind, _ in claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, record)] == [
+        IdentifierType.SEAL
+    ]
     for wrong in (bytes(8), code[:7], b"", code + bytes(8)):
         with pytest.raises(ProtocolError):
-            claimed_types(K_REDEEM, opened.ticket.ticket_id, wrong, record)
+            claimed_tokens(K_REDEEM, opened.ticket.ticket_id, wrong, record)
 
 
 def test_a_token_has_a_bound_and_binds_version_type_and_value() -> None:
