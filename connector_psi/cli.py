@@ -20,7 +20,19 @@ import typer
 from rich.text import Text
 
 from connector_psi import errors
-from connector_psi.commands import access, audit, intake, log, nodes, policies, quality, recalls, review, systems
+from connector_psi.commands import (
+    access,
+    audit,
+    intake,
+    log,
+    nodes,
+    policies,
+    quality,
+    recalls,
+    review,
+    subjects,
+    systems,
+)
 from connector_psi.commands.output import EXIT_CODES, err, log_to_stderr, plain
 
 _EPILOG = (
@@ -37,7 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _commands in (nodes.app, intake.app, audit.app):
+for _commands in (nodes.app, intake.app, audit.app, subjects.app):
     app.add_typer(_commands)
 for _name, _group in (
     ("peer", nodes.peer_app),

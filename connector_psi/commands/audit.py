@@ -8,7 +8,6 @@ checkpoint.
 
 from __future__ import annotations
 
-import html as markup
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import typer
 
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
+from connector_psi.commands import page
 from connector_psi.commands.intake import is_mapping
 from connector_psi.commands.output import (
     EXIT_CODES,
@@ -134,7 +134,7 @@ def audit_sample(
         "warnings": ([NOT_WITNESSED] if given is None else []) + ([HIDDEN] if drawn.hidden else []),
     }
     if html is not None:
-        _write(html, _page(value))
+        page.write(html, _page(value))
     emit(value, as_json, lambda: _show(value))
     if audit.findings:
         raise typer.Exit(VERIFICATION_FAILED)
@@ -318,36 +318,16 @@ def _show(value: Mapping[str, Any]) -> None:
 
 
 def _page(value: Mapping[str, Any]) -> str:
-    """The result as a page that needs nothing else: no script, no style from elsewhere."""
-
-    def rows(columns: Sequence[str], cells: Sequence[Sequence[object]]) -> str:
-        head = "".join(f"<th>{markup.escape(name)}</th>" for name in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{markup.escape(str(cell))}</td>" for cell in row) + "</tr>\n" for row in cells
-        )
-        return f"<table><tr>{head}</tr>\n{body}</table>\n"
-
-    parts = [f"<p>{markup.escape(line)}</p>\n" for line in _summary(value)]
+    """The result as a page that stands alone."""
+    parts = [page.paragraph(line) for line in _summary(value)]
     for title, noted in _noted(value):
-        parts += [f"<h2>{title}</h2>\n", rows(["request_id", "place", "code", "means"], noted)]
+        parts.append(page.table(title, ["request_id", "place", "code", "means"], noted))
     parts += [
-        "<h2>Queries drawn</h2>\n",
-        rows(_QUERY_COLUMNS, [[q[n] for n in _QUERY_COLUMNS] for q in value["queries"]]),
+        page.table("Queries drawn", _QUERY_COLUMNS, [[q[n] for n in _QUERY_COLUMNS] for q in value["queries"]]),
+        page.table(
+            "Checkpoint",
+            ["size", "root", "given"],
+            [[value["checkpoint"][name] for name in ("size", "root", "given")]],
+        ),
     ]
-    parts += [
-        "<h2>Checkpoint</h2>\n",
-        rows(["size", "root", "given"], [[value["checkpoint"][name] for name in ("size", "root", "given")]]),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Audit of queries</title>\n'
-        "<style>body{font:14px/1.5 sans-serif;margin:2em}table{border-collapse:collapse}"
-        "td,th{border:1px solid #888;padding:.2em .6em;text-align:left}</style></head><body>\n"
-        f"<h1>Audit of queries of {markup.escape(value['authority'])}</h1>\n{''.join(parts)}</body></html>\n"
-    )
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise errors.ConfigError(f"{path}: {error.strerror}") from None
+    return page.document(f"Audit of queries of {value['authority']}", parts)

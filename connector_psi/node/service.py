@@ -41,6 +41,7 @@ from connector_psi.node.registration import Registration
 from connector_psi.node.replay import Replay, replay
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
+from connector_psi.node.subjects import Subjects
 from connector_psi.storage import records
 
 logger = structlog.get_logger("connector_psi.node")
@@ -95,6 +96,7 @@ class Service:
         self.asked_access = AskedAccess(self.node, self.connector, self.querying)
         self.accesses = AccessViews(self.node)
         self.oversight = Oversight(self.node)
+        self.subjects = Subjects(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
         self._job_pool = ThreadPoolExecutor(1, thread_name_prefix="publish")

@@ -505,6 +505,14 @@ class LocalClient:
         if index >= 0:
             yield index, None if erased else bytes(data)
 
+    # Data subjects
+
+    def search_subject(self, kind: str, value: str, *, reference: str = "", received: str = "") -> dict[str, Any]:
+        """Return what was processed and disclosed about an identifier; the node logs the search."""
+        request = registry_pb2.SearchSubjectRequest(type=kind, value=value, reference=reference, received=received)
+        found: dict[str, Any] = json.loads(self.call(self.node.SearchSubject, request).json)
+        return found
+
     # Recalls
 
     def recalls(self, state: str = "") -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from connector_psi.disclosure import RecallCause, RecallEffect
@@ -559,6 +559,18 @@ def access_message(view: AccessView) -> registry_pb2.Access:
         officer=p.get("officer", ""),
         ordered_by=p.get("ordered_by", ""),
     )
+
+
+def parse_date(text: str) -> date | None:
+    """Return a day, None where nothing is said.
+
+    Raises:
+        FormatError: It is none.
+    """
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise FormatError("received: not a date as 2026-01-31") from None
 
 
 def recall_message(view: RecallView) -> registry_pb2.Recall:

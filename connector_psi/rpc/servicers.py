@@ -457,6 +457,19 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
             for start in range(0, len(data), BODY_PIECE_BYTES):
                 yield registry_pb2.OpenBodiesResponse(index=index, data=data[start : start + BODY_PIECE_BYTES])
 
+    def SearchSubject(
+        self, request: registry_pb2.SearchSubjectRequest, context: Context
+    ) -> registry_pb2.SearchSubjectResponse:
+        """What was processed and disclosed about an identifier."""
+        annex = self._service.subjects.search(
+            request.type,
+            request.value,
+            _person(context),
+            reference=request.reference,
+            received=convert.parse_date(request.received),
+        )
+        return registry_pb2.SearchSubjectResponse(json=convert.json_text(annex))
+
     def SimulatePolicy(
         self, request: registry_pb2.SimulatePolicyRequest, context: Context
     ) -> registry_pb2.SimulatePolicyResponse:

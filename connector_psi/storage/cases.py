@@ -130,6 +130,12 @@ def case_of_match(store: Store, tx: Tx, match_id: str) -> CaseRow | None:
     return _row(store, row) if row else None
 
 
+def cases_of_match(store: Store, tx: Tx, match_id: str) -> list[CaseRow]:
+    """Return every case opened for a match, the oldest first."""
+    rows = tx.execute(sa.select(*_COLUMNS).where(cases.c.match_id == match_id).order_by(cases.c.opened_ms))
+    return [_row(store, row) for row in rows]
+
+
 def waiting_cases(store: Store, tx: Tx, agreement: str) -> list[CaseRow]:
     """Return the cases of an agreement that wait for a slot to leave at, the oldest first."""
     rows = tx.execute(

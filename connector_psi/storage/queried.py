@@ -277,6 +277,12 @@ def list_matches(
     return [_row(store, r) for r in tx.execute(query.order_by(matches.c.seq).limit(limit))]
 
 
+def matches_of_record(store: Store, tx: Tx, record_id: int) -> list[MatchRow]:
+    """Return every match of an own record, those included that hold no longer."""
+    rows = tx.execute(sa.select(*_MATCH).where(matches.c.record_id == record_id).order_by(matches.c.seq))
+    return [_row(store, r) for r in rows]
+
+
 def get_match(store: Store, tx: Tx, match_id: str) -> MatchRow | None:
     """Return one match."""
     row = tx.execute(sa.select(*_MATCH).where(matches.c.match_id == match_id)).one_or_none()

@@ -144,6 +144,11 @@ def releases_of_records(store: Store, tx: Tx, agreement: str, record_ids: Sequen
     return found
 
 
+def releases_of_record(store: Store, tx: Tx, agreement: str, record_id: int) -> list[Release]:
+    """Return what was disclosed of a record under an agreement and may still be kept."""
+    return _chain(store, tx, agreement, record_id)
+
+
 def drop_releases(store: Store, tx: Tx, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
     """Delete the releases whose time is over; returns peer and case of each, at most ``limit``."""
     due = tx.execute(sa.select(releases).where(releases.c.until_ms <= now_ms).limit(limit)).all()

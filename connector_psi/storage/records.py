@@ -9,7 +9,7 @@ changes nothing, and the state in the end is the same. Between messages of one v
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,7 +28,7 @@ from connector_psi.domain.records import (
     Supersession,
     message_of,
 )
-from connector_psi.storage.schema import message_names, messages, records
+from connector_psi.storage.schema import message_names, messages, records, subject_index
 from connector_psi.storage.store import Store, Tx
 
 _TABLE = "records"
@@ -73,6 +73,7 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
     newest = _newest(tx, groups)
     seq = max_change_seq(tx)
     new: dict[bytes, dict[str, Any]] = {}
+    subjects: dict[bytes, set[bytes]] = {}
     outcomes: list[Outcome] = []
     for record, ref_index, message_index in zip(items, refs, groups, strict=True):
         payload = _encode(record)
@@ -122,9 +123,77 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
             new[ref_index] = {"ref_index": ref_index, "registered_ms": now_ms, **values}
         outcomes.append(Outcome.ACCEPTED if old is None else Outcome.UPDATED)
         known[ref_index] = row
+        subjects.setdefault(ref_index, set()).update(_subject(store, i.type, i.value) for i in record.identifiers)
     if new:
         tx.execute(sa.insert(records), list(new.values()))
+    _index_subjects(tx, subjects, new.keys())
     return outcomes
+
+
+def _index_subjects(tx: Tx, subjects: dict[bytes, set[bytes]], new: Collection[bytes]) -> None:
+    """Note which identifiers records name; what an earlier version of a record named stays, for it was processed."""
+    pairs = {(subject, ref_index) for ref_index, named in subjects.items() for subject in named}
+    amended = [ref_index for ref_index in subjects if ref_index not in new]
+    for start in range(0, len(amended), _IN_CHUNK):
+        rows = tx.execute(
+            sa.select(subject_index).where(subject_index.c.ref_index.in_(amended[start : start + _IN_CHUNK]))
+        )
+        pairs -= {(row.subject, row.ref_index) for row in rows}
+    if pairs:
+        tx.execute(
+            sa.insert(subject_index), [{"subject": subject, "ref_index": ref_index} for subject, ref_index in pairs]
+        )
+
+
+def _subject(store: Store, kind: IdentifierType, value: str) -> bytes:
+    return store.mac(f"subject\0{kind.value}\0{value}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRecord:
+    """A record, whatever became of it."""
+
+    id: int
+    state: str
+    registered_ms: int
+    changed_ms: int
+    record: Record = field(repr=False)
+
+
+def naming(store: Store, tx: Tx, kind: IdentifierType, value: str, limit: int) -> list[FoundRecord]:
+    """Return the records that name, or named before they were amended, an identifier; the oldest first.
+
+    Args:
+        store: The store.
+        tx: A transaction.
+        kind: Of the identifier.
+        value: In its canonical form.
+        limit: At most so many.
+    """
+    rows = tx.execute(
+        sa.select(
+            records.c.id,
+            records.c.state,
+            records.c.registered_ms,
+            records.c.changed_ms,
+            records.c.version,
+            records.c.sealed,
+        )
+        .join(subject_index, subject_index.c.ref_index == records.c.ref_index)
+        .where(subject_index.c.subject == _subject(store, kind, value))
+        .order_by(records.c.id)
+        .limit(limit)
+    )
+    return [
+        FoundRecord(
+            row.id,
+            row.state,
+            row.registered_ms,
+            row.changed_ms,
+            _decode(store.unseal_raw(_TABLE, row.sealed), row.version),
+        )
+        for row in rows
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -79,6 +79,15 @@ records = Table(
     Index("records_change", "change_seq", unique=True),
     Index("records_message", "message_index"),
     Index("records_validity", "state", "valid_until_ms"),
+)
+
+# Which records name, or named, an identifier: a keyed hash of it, for what a data subject may ask.
+subject_index = Table(
+    "subject_index",
+    metadata,
+    Column("subject", LargeBinary, primary_key=True),
+    Column("ref_index", LargeBinary, primary_key=True),
+    Index("subject_index_record", "ref_index"),
 )
 
 # The newest message about each thing that was read to its end: older ones no longer hold, whenever they arrive.

@@ -1894,6 +1894,57 @@ class OpenBodiesResponse(_message.Message):
 Global___OpenBodiesResponse: _TypeAlias = OpenBodiesResponse  # noqa: Y015
 
 @_typing.final
+class SearchSubjectRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """One of the identifier types of docs/formats.md; empty to try every type of which the value has the form."""
+    value: _builtins.str
+    reference: _builtins.str
+    """Of the request, in the authority's files; at most 200 characters."""
+    received: _builtins.str
+    """ISO 8601; empty for today."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        value: _builtins.str = ...,
+        reference: _builtins.str = ...,
+        received: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received", "reference", b"reference", "type", b"type", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSubjectRequest: _TypeAlias = SearchSubjectRequest  # noqa: Y015
+
+@_typing.final
+class SearchSubjectResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    """JSON, as `connector-psi dsr --json` prints it."""
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchSubjectResponse: _TypeAlias = SearchSubjectResponse  # noqa: Y015
+
+@_typing.final
 class SimulatePolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1038,6 +1038,11 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
                 _registered_method=True)
+        self.SearchSubject = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/SearchSubject',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -1124,6 +1129,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchSubject(self, request, context):
+        """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1186,6 +1198,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SimulatePolicy,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.SerializeToString,
+            ),
+            'SearchSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchSubject,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1513,6 +1530,33 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/SimulatePolicy',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/SearchSubject',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

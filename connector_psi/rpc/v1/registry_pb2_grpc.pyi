@@ -285,6 +285,8 @@ class NodeServiceStub:
     """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
     SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+    SearchSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]
+    """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -311,6 +313,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
     SimulatePolicy: _aio.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+    SearchSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]  # type: ignore[assignment]
+    """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: its state, its peers, its sets."""
@@ -406,5 +410,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SimulatePolicyResponse, _abc.Awaitable[_registry_pb2.SimulatePolicyResponse]]:
         """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def SearchSubject(
+        self,
+        request: _registry_pb2.SearchSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SearchSubjectResponse, _abc.Awaitable[_registry_pb2.SearchSubjectResponse]]:
+        """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
