@@ -36,6 +36,7 @@ _LIVE = "live"
 _WITHDRAWN = "withdrawn"
 _EXPIRED = "expired"
 _DIGEST_BYTES = 32
+_SUBJECT_BYTES = 16
 # Below the limit of bound values of any SQLite.
 _IN_CHUNK = 500
 
@@ -133,20 +134,22 @@ def put(store: Store, tx: Tx, items: Sequence[Record], now_ms: int) -> list[Outc
 def _index_subjects(tx: Tx, subjects: dict[bytes, set[bytes]], new: Collection[bytes]) -> None:
     """Note which identifiers records name; what an earlier version of a record named stays, for it was processed."""
     pairs = {(subject, ref_index) for ref_index, named in subjects.items() for subject in named}
-    amended = [ref_index for ref_index in subjects if ref_index not in new]
-    for start in range(0, len(amended), _IN_CHUNK):
+    known = [pair for pair in pairs if pair[1] not in new]
+    for start in range(0, len(known), _IN_CHUNK):
+        chunk = known[start : start + _IN_CHUNK]
         rows = tx.execute(
-            sa.select(subject_index).where(subject_index.c.ref_index.in_(amended[start : start + _IN_CHUNK]))
+            sa.select(subject_index).where(sa.tuple_(subject_index.c.subject, subject_index.c.ref_index).in_(chunk))
         )
         pairs -= {(row.subject, row.ref_index) for row in rows}
     if pairs:
         tx.execute(
-            sa.insert(subject_index), [{"subject": subject, "ref_index": ref_index} for subject, ref_index in pairs]
+            sa.insert(subject_index),
+            [{"subject": subject, "ref_index": ref_index} for subject, ref_index in sorted(pairs)],
         )
 
 
 def _subject(store: Store, kind: IdentifierType, value: str) -> bytes:
-    return store.mac(f"subject\0{kind.value}\0{value}".encode())
+    return store.mac(f"subject\0{kind.value}\0{value}".encode())[:_SUBJECT_BYTES]
 
 
 @dataclass(frozen=True, slots=True)

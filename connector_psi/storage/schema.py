@@ -87,7 +87,8 @@ subject_index = Table(
     metadata,
     Column("subject", LargeBinary, primary_key=True),
     Column("ref_index", LargeBinary, primary_key=True),
-    Index("subject_index_record", "ref_index"),
+    # The key is all there is of a row.
+    sqlite_with_rowid=False,
 )
 
 # The newest message about each thing that was read to its end: older ones no longer hold, whenever they arrive.

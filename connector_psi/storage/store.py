@@ -123,7 +123,7 @@ class Store:
         """Return HMAC-SHA256 of ``data`` under the node's index key: nothing about an identifier is hashed without
         a key.
         """
-        return hmac.new(self._index_key, data, hashlib.sha256).digest()
+        return hmac.digest(self._index_key, data, "sha256")
 
     def seal(self, table: str, value: Mapping[str, Any], at_least: int = 0) -> bytes:
         """Seal a JSON payload for a table, padded to a size where its length could tell something."""
