@@ -433,3 +433,196 @@ def test_working_days_are_those_of_utc() -> None:
     # Saturday 00:30 in Berlin is still Friday.
     start = datetime.fromisoformat("2027-03-06T00:30+01:00")
     assert disclosure.working_days_after(start, 1) == datetime(2027, 3, 8, 23, 30, tzinfo=UTC)
+
+
+class TestWhatIsSaid:
+    """Texts name the place, in words that people search for, and never a value."""
+
+    @pytest.mark.parametrize(
+        ("change", "text"),
+        [
+            ({"case_id": bytes(15)}, "case or epoch out of range"),
+            ({"epoch": 2**53}, "case or epoch out of range"),
+            ({"epoch": -1}, "case or epoch out of range"),
+            ({"agreement": "x"}, "not the code of an agreement"),
+            ({"erase_after": NOW.replace(microsecond=1)}, "not a whole second in UTC"),
+            ({"erase_after": NOW.replace(tzinfo=None)}, "not a whole second in UTC"),
+            ({"erase_after": NOW.replace(year=999)}, "not a whole second in UTC"),
+            ({"handling": ("nonsense",)}, "not a handling code"),
+            ({"fields": {Field.ACTION: ()}}, "a field without values"),
+            ({"fields": {Field.ACTION: (1,)}}, "a value that is no text"),
+            ({"evaluation": (1,)}, "a value that is no text"),
+            ({"outcome": Outcome.NOT_DISCLOSED}, "NOT_DISCLOSED says nothing"),
+        ],
+    )
+    def test_an_envelope_that_cannot_be_says_why(self, change: dict[str, Any], text: str) -> None:
+        with pytest.raises(ValueError) as caught:
+            dataclasses.replace(envelope(), **change)
+        assert str(caught.value) == text
+
+    def test_an_envelope_takes_the_ends_of_its_ranges(self) -> None:
+        whole = dataclasses.replace(envelope(), epoch=2**53 - 1, erase_after=datetime(1000, 1, 1, tzinfo=UTC))
+        assert disclosure.parse_envelope(disclosure.encode_envelope(whole)) == whole
+        every = tuple(sorted({*disclosure.Handling, *disclosure.HandlingCode}))
+        assert dataclasses.replace(envelope(), handling=every).handling == every
+
+    def test_errors_name_the_agreement_or_the_place(self) -> None:
+        terms, made = agreement(), envelope()
+        padded = disclosure.encode_envelope(made)
+        key = Ed25519PrivateKey.generate()
+        cases = [
+            (
+                ConflictError,
+                "a case that is expired cannot become pending",
+                lambda: advance(CaseState.EXPIRED, CaseState.PENDING),
+            ),
+            (
+                ConfigError,
+                "cases: the time to decide must hold at least two slots",
+                lambda: disclosure.last_slot(NOW, 3600, 3600),
+            ),
+            (
+                PurposeRefusedError,
+                "SIS-OBJ:ics2-sis: approval_missing",
+                lambda: disclosed(
+                    terms,
+                    decide_case(terms, request(terms), ALERT, approved_by=[], now=NOW, synthetic=True),
+                    ALERT,
+                    case_id=CASE,
+                    epoch=3,
+                    served=NOW,
+                ),
+            ),
+            (
+                FormatError,
+                "disclosure: a field holds no valid text",
+                lambda: disclosure.encode_envelope(dataclasses.replace(made, fields={Field.ACTION: ("\ud800",)})),
+            ),
+            (
+                FormatError,
+                "disclosure: larger than 262144 bytes",
+                lambda: disclosure.encode_envelope(dataclasses.replace(made, fields={Field.ACTION: ("x" * 262_144,)})),
+            ),
+            (FormatError, "disclosure: malformed", lambda: disclosure.parse_envelope(b"x")),
+            (FormatError, "disclosure: malformed", lambda: disclosure.parse_envelope(bytes(4096))),
+            (
+                ProtocolError,
+                "disclosure: the signature does not verify",
+                lambda: disclosure.verify_envelope(key.public_key(), padded, bytes(64)),
+            ),
+            (
+                ProtocolError,
+                "SIS-OBJ:ics2-sis: the disclosure answers another case",
+                lambda: disclosure.verify_release(terms, made, bytes(16)),
+            ),
+            (
+                ProtocolError,
+                "SIS-OBJ:ics2-sis: the disclosure holds a field that was not agreed",
+                lambda: disclosure.verify_release(
+                    terms, dataclasses.replace(made, fields={Field.ALERT_REASON: ("x",)}), CASE
+                ),
+            ),
+            (
+                ProtocolError,
+                "SIS-OBJ:ics2-sis: the disclosure has another retention class",
+                lambda: disclosure.verify_release(
+                    terms, dataclasses.replace(made, retention_class=RetentionClass.EUOP_3Y), CASE
+                ),
+            ),
+            (FormatError, "disclosure: the salt is not 32 bytes", lambda: disclosure.source_commitment(b"", padded)),
+        ]
+        for kind, text, call in cases:
+            with pytest.raises(kind) as caught:
+                call()
+            assert str(caught.value) == text
+
+    def test_a_case_of_another_agreement_is_refused_for_its_purpose(self) -> None:
+        terms = agreement()
+        decision = decide_case(
+            terms, request(terms, agreement="SIS-OBJ:ics2-cz"), ALERT, approved_by=[], now=NOW, synthetic=True
+        )
+        assert (decision.allowed, decision.reason) == (False, Reason.PURPOSE_NOT_AGREED)
+
+
+def test_what_a_querier_keeps_of_an_envelope_is_all_of_its_terms() -> None:
+    made = envelope(VEHICLE, "EUR-XCHK", provider_consent=list(Field))
+    assert disclosure.outcome_terms(made) == {
+        "outcome": "DISCLOSED",
+        "fields": {name.value: list(values) for name, values in made.fields.items()},
+        "handling": list(made.handling),
+        "evaluation": list(made.evaluation),
+        "obligations": [obligation.value for obligation in made.obligations],
+        "retention_class": made.retention_class.value,
+        "erase_after": made.erase_after.isoformat(),
+    }
+    assert made.fields
+    assert made.handling
+    assert made.obligations
+
+
+def test_people_who_decide_are_told_why_each_field_leaves_or_not() -> None:
+    terms = agreement("EUR-XCHK")
+    coded = dataclasses.replace(VEHICLE, fields={**VEHICLE.fields, Field.ALERT_REASON: ("x",)})
+    held = disclosure.reasons_of_record(terms, coded, provider_consent=())
+    assert held == disclosure.field_reasons(terms, list(coded.fields))
+    assert held[Field.ALERT_REASON] is disclosure.FieldReason.NOT_NAMED
+    waiting = {name for name, reason in held.items() if reason is disclosure.FieldReason.PROVIDER_WITHHOLDS}
+    assert waiting
+    released = disclosure.reasons_of_record(terms, coded, provider_consent=waiting)
+    assert {released[name] for name in waiting} == {disclosure.FieldReason.DISCLOSED}
+    open_to_all = dataclasses.replace(coded, fields={**coded.fields, Field.HANDLING_CODES: ("H0",)})
+    by_code = disclosure.reasons_of_record(terms, open_to_all, provider_consent=())
+    assert {by_code[name] for name in waiting} == {disclosure.FieldReason.DISCLOSED}
+
+
+def test_a_case_is_over_when_its_window_is() -> None:
+    assert disclosure.window_end(NOW, 3600, 30) == NOW + timedelta(hours=1, days=30)
+    assert disclosure.window_end(NOW, 7200, 1) == NOW + timedelta(hours=2, days=1)
+
+
+def test_without_notice_to_the_owner_there_is_one_size() -> None:
+    silent, told = (
+        instantiate(t, "sis", "ics2", synthetic=True) for t in PACK.templates if t.code in {"SIS-CHK", "LEA-CASE"}
+    )
+    if not disclosure.is_silent(silent):
+        silent, told = told, silent
+    assert (disclosure.is_silent(silent), disclosure.is_silent(told)) == (True, False)
+    assert disclosure.envelope_sizes(silent) == (16_384,)
+    assert disclosure.envelope_sizes(told) == (4_096, 16_384, 65_536, 262_144)
+    made = envelope()
+    padded = disclosure.encode_envelope(made, (16_384,))
+    assert len(padded) == 16_384
+    assert disclosure.parse_envelope(padded, (16_384,)) == made
+    with pytest.raises(FormatError):
+        disclosure.parse_envelope(padded)
+
+
+class _Bytes:
+    """Random bytes that a test chose."""
+
+    def __init__(self, *draws: int) -> None:
+        self.draws = list(draws)
+
+    def bytes(self, count: int) -> bytes:
+        assert count == 8
+        return self.draws.pop(0).to_bytes(8, "big")
+
+
+def test_a_draw_that_would_make_a_slot_likelier_is_drawn_again() -> None:
+    # Ten slots of an hour, and 2**64 leaves 6 when it is divided by ten: the last six values would make six slots likelier.
+    accepted = datetime(2026, 11, 22, 12, 0, 30, tzinfo=UTC)
+    first, count = datetime(2026, 11, 22, 13, tzinfo=UTC), 10
+    limit = 2**64 - 2**64 % count
+    draws = _Bytes(limit, 2**64 - 1, limit - 1)
+    assert disclosure.random_slot_before(accepted, 10 * HOUR, HOUR, draws) == first + timedelta(
+        hours=(limit - 1) % count
+    )
+    assert draws.draws == []
+    for value in (0, 1, 258, 2**32 + 7):
+        found = disclosure.random_slot_before(accepted, 10 * HOUR, HOUR, _Bytes(value))
+        assert found == first + timedelta(hours=value % count)
+
+
+def test_what_begins_at_the_weekend_begins_with_the_first_second_of_monday() -> None:
+    start = datetime(2027, 3, 6, 9, 30, 31, 7, tzinfo=UTC)
+    assert disclosure.working_days_after(start, 0) == datetime(2027, 3, 8, tzinfo=UTC)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import pickle
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rfc8785
+from pydantic import ValidationError
 
 from connector_psi.domain.purposes import GLOBAL_REFUSALS, Condition, HandlingCode, Mode, ProfileRole, Status
 from connector_psi.domain.records import Field, IdentifierType, TokenClass
@@ -29,10 +32,13 @@ from connector_psi.policy import (
     category_number,
     check_runnable,
     decide,
+    explain,
+    field_reasons,
     fitting_agreements,
     handling_codes_of,
     instantiate,
     judge,
+    pack_hash,
     policy_hash,
 )
 
@@ -539,3 +545,92 @@ def test_the_matrix_is_the_allow_list_and_no_more() -> None:
         "pilot",
     )
     assert not {"alert_reason", "offence", "warnings"} & {r.field for r in rows}
+
+
+class TestExplained:
+    def given(self, terms: Agreement, **changes: Any) -> dict[str, Any]:
+        return {
+            "purpose": terms.purpose.value,
+            "legal_basis": terms.legal_basis[0].value,
+            "category": terms.categories[0],
+            "available_fields": set(Field),
+            "confirmed_by": [OFFICER],
+            "approved_by": [APPROVER],
+            "case_reference": "CASE-1",
+            "justification": "container on the declared route",
+            "now": NOW,
+            "synthetic": True,
+            "hidden": False,
+            **changes,
+        }
+
+    def test_every_rule_that_allowed_is_told_in_order_and_every_field(self) -> None:
+        terms = agreement()
+        whole = explain(terms, **self.given(terms))
+        assert whole.decision.allowed
+        assert whole.passed == tuple(reason for reason in Reason if reason is not Reason.ALLOWED)
+        assert whole.fields == field_reasons(terms, set(Field))
+        refused = explain(terms, **self.given(terms, hidden=True))
+        assert refused.decision.reason is Reason.RECORD_UNAVAILABLE
+        assert refused.passed == whole.passed[: whole.passed.index(Reason.RECORD_UNAVAILABLE)]
+        assert refused.fields == whole.fields
+
+    def test_a_day_is_one_of_utc_and_the_first_and_last_count(self) -> None:
+        terms = agreement()
+        start = datetime.combine(terms.valid_from, datetime.min.time(), tzinfo=UTC)
+        end = datetime.combine(terms.valid_until, datetime.max.time(), tzinfo=UTC)
+        for now, allowed in (
+            (start, True), (start - timedelta(microseconds=1), False), (end, True), (end + timedelta(microseconds=1), False),
+        ):  # fmt: skip
+            elsewhere = now.astimezone(timezone(timedelta(hours=11)))
+            for same in (now, elsewhere):
+                assert explain(terms, **self.given(terms, now=same)).decision.allowed is allowed
+
+    def test_somebody_who_may_not_decide_does_not_end_the_list(self) -> None:
+        terms = agreement()
+        people = ["urn:connector-psi:person:ics2:dpo:d1", "urn:connector-psi:person:cz:officer:x", OFFICER]
+        assert explain(terms, **self.given(terms, confirmed_by=people)).decision.allowed
+
+    def test_all_handling_codes_at_once_are_known(self) -> None:
+        assert handling_codes_of([code.value for code in HandlingCode]) == tuple(HandlingCode)
+
+
+class TestIdentity:
+    def test_a_pack_is_known_by_what_it_says_and_not_by_where_it_lies(self) -> None:
+        pack = parse_policy(RAW)
+        digest = pack_hash(pack)
+        assert len(digest) == 32
+        assert digest == pack_hash(parse_policy(b"# a comment\n" + RAW, "elsewhere.yaml"))
+        expected = rfc8785.dumps(
+            {
+                "version": 1,
+                "templates": {t.code: t.model_dump(mode="json") for t in pack.templates},
+                "own_node": {o.code: o.model_dump(mode="json") for o in pack.own},
+            }
+        )
+        assert digest == hashlib.sha256(expected).digest()
+        fewer = PolicyPack(pack.version, pack.templates[1:], pack.own)
+        other = PolicyPack(pack.version, pack.templates, pack.own[1:])
+        assert len({digest, pack_hash(fewer), pack_hash(other)}) == 3
+
+    def test_terms_of_one_code_fall_together_and_others_apart(self) -> None:
+        pack = parse_policy(RAW)
+        own, other = pack.own[:2]
+        terms, others = pack.templates[:2]
+        assert hash(own) == hash(own.model_copy(update={"status": Status.BLOCKED}))
+        assert hash(terms) == hash(terms.model_copy(update={"status": Status.BLOCKED}))
+        assert len({hash(own), hash(other), hash(terms), hash(others), hash(None)}) == 5
+        # A template and an agreement of it are different things, whatever they are called.
+        assert hash(own) == hash((type(own), own.code))
+        assert hash(terms) == hash((type(terms), terms.code))
+
+    def test_an_agreement_that_cannot_be_made_names_its_terms(self) -> None:
+        wrong = template("SIS-OBJ").model_copy(update={"max_set_age_h": -1, "case_window_days": -1})
+        with pytest.raises(ConfigError) as caught:
+            instantiate(wrong, "ics2", "sis", synthetic=True)
+        assert str(caught.value) == "SIS-OBJ: case_window_days, max_set_age_h: malformed"
+
+    def test_a_class_that_is_none_is_named_so(self) -> None:
+        with pytest.raises(ValidationError) as caught:
+            Template.model_validate({**template("SIS-OBJ").model_dump(), "classes": ("nonsense",)})
+        assert "not a token class" in str(caught.value)
