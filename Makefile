@@ -19,7 +19,7 @@ test: $(STAMP)
 
 # The long form of the crash tests: every event of the story, and 1,000 kills of processes.
 crash-long: $(STAMP)
-	$(BIN)/python -m pytest -m slow -s tests/simulation/test_crash_points.py tests/simulation/test_operations_model.py tests/integration/test_kill.py
+	$(BIN)/python -m pytest -m slow -s tests/simulation/test_crash_points.py tests/simulation/test_operations_model.py tests/simulation/test_case_walk.py tests/integration/test_kill.py
 
 # A declaration of 2 GB in bounded memory.
 large-long: $(STAMP)

@@ -227,7 +227,7 @@ class AskedCases:
             if not self._unmoved(tx, row):
                 return 0
             store.update_case(
-                node.store, tx, replace(row, state=CaseState.PENDING, next_ms=caseclock.next_slot_ms(node))
+                node.store, tx, replace(row, state=_next(row, CaseState.PENDING), next_ms=caseclock.next_slot_ms(node))
             )
         return 1
 
@@ -269,7 +269,7 @@ class AskedCases:
                 # Next, it is erased.
                 replace(
                     row,
-                    state=state,
+                    state=_next(row, state),
                     next_ms=millis(envelope.erase_after),
                     leaf_index=entry.index,
                     payload=payload,
@@ -295,6 +295,10 @@ class AskedCases:
         """Whether a case is as it was read; asked under the write lock, so that no step is done twice."""
         known = store.get_case(self._node.store, tx, row.side, row.peer, row.request_id)
         return known is not None and known.state == row.state
+
+
+def _next(row: CaseRow, state: CaseState) -> CaseState:
+    return disclosure.advance(CaseState(row.state), state)
 
 
 def ordering_officer(node: Node, uri: str, person: pki.PersonIdentity) -> str:

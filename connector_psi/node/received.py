@@ -267,9 +267,9 @@ class ReceivedCases:
                 state = OwnerCaseState.REFUSED
             elif len(approvals) >= bound.agreement.confirm.owner_people:
                 state = OwnerCaseState.APPROVED
-            changed = replace(row, state=state, payload=payload)
+            changed = replace(row, payload=payload)
             if state is not OwnerCaseState.AWAITING_DECISION:
-                changed = replace(changed, next_ms=caseclock.decided_slot_ms(node, row))
+                changed = replace(changed, state=_next(row, state), next_ms=caseclock.decided_slot_ms(node, row))
             store.update_case(node.store, tx, changed)
         return changed
 
@@ -288,7 +288,8 @@ class ReceivedCases:
                 disclosure.random_slot_before(accepted, settings.not_disclosed_after_s, settings.slot_s, node.random)
             )
         payload = {**row.payload, "types": claim.types if claim else [], "judged": decision.reason.value}
-        store.update_case(node.store, tx, replace(row, state=state, next_ms=next_ms, payload=payload))
+        moved = replace(row, state=_next(row, state), next_ms=next_ms, payload=payload)
+        store.update_case(node.store, tx, moved)
 
     def _decision(self, tx: Tx, row: CaseRow) -> tuple[policy.Decision, Claim | None]:
         """Decide as of now: the record may have changed or gone since the case was opened."""
@@ -337,6 +338,10 @@ class ReceivedCases:
             padded = disclosure.encode_envelope(envelope, sizes)
         salt = node.random.bytes(disclosure.SALT_BYTES)
         given = envelope.outcome is Outcome.DISCLOSED
+        if state is OwnerCaseState.AWAITING_DECISION:
+            state = disclosure.advance(state, OwnerCaseState.LAPSED)
+        elif state is OwnerCaseState.APPROVED and not given:
+            state = disclosure.advance(state, OwnerCaseState.AUTO_REFUSED)
         entry = node.append(
             tx,
             Event.CASE_OUTCOME,
@@ -380,7 +385,7 @@ class ReceivedCases:
             tx,
             replace(
                 row,
-                state=OwnerCaseState.RELEASED,
+                state=disclosure.advance(state, OwnerCaseState.RELEASED),
                 due_ms=payload["served_ms"],
                 # Next, it is erased.
                 next_ms=caseclock.window_end_ms(node, agreement, row.opened_ms),
@@ -388,6 +393,10 @@ class ReceivedCases:
                 payload=payload,
             ),
         )
+
+
+def _next(row: CaseRow, state: OwnerCaseState) -> OwnerCaseState:
+    return disclosure.advance(OwnerCaseState(row.state), state)
 
 
 def _bound_or_none(node: Node, row: CaseRow) -> Bound | None:

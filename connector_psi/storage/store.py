@@ -6,7 +6,6 @@ others: what is stored, table by table (the other modules of ``storage``), which
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import threading

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from connector_psi.disclosure import TRANSITIONS, CaseState, OwnerCaseState
 from connector_psi.domain.purposes import Status
 from connector_psi.pack.matrix import OWN_NODE, matrix
 from connector_psi.pack.reading import load_policy
@@ -401,3 +402,18 @@ def test_a_decision_has_its_parts(path: Path) -> None:
     assert text.startswith(f"# {int(path.name[:4])}. ")
     assert re.search(r"^Status: (accepted|superseded by \[.+\]\(.+\)), \d{4}-\d\d-\d\d\.$", text, re.MULTILINE)
     assert HEADING.findall(text)[1:] == ["Context", "Decision", "Consequences"]
+
+
+def test_the_life_of_a_case_is_drawn_as_it_is() -> None:
+    text = (ROOT / "docs" / "cases.md").read_text()
+    drawn: dict[str, set[tuple[str, str]]] = {}
+    for side in ("querier", "owner"):
+        part = text.split(f"## At the {side}\n", 1)[1].split("\n## ", 1)[0]
+        drawn[side] = set(re.findall(r"^ +(\S+) --> (\S+?)(?::|$)", part, re.MULTILINE))
+        states = {state for step in drawn[side] for state in step} - {"[*]"}
+        assert states == set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE))
+    for side, kind in (("querier", CaseState), ("owner", OwnerCaseState)):
+        steps = {(old.value, new.value) for old, after in TRANSITIONS.items() if isinstance(old, kind) for new in after}
+        ends = {state.value for state in kind if not TRANSITIONS[state]}
+        first = next(iter(kind)).value
+        assert drawn[side] == steps | {("[*]", first)} | {(end, "[*]") for end in ends}

@@ -633,4 +633,4 @@ class TestIdentity:
     def test_a_class_that_is_none_is_named_so(self) -> None:
         with pytest.raises(ValidationError) as caught:
             Template.model_validate({**template("SIS-OBJ").model_dump(), "classes": ("nonsense",)})
-        assert "not a token class" in str(caught.value)
+        assert "Value error, not a token class [" in str(caught.value)
