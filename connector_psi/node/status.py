@@ -60,6 +60,7 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
                 line |= {
                     "epoch": taken.epoch if taken else 0,
                     "pending_records": querying.pending(bound.code),
+                    "weak_matches": queried.weak_count(tx, bound.code, taken.epoch) if taken else 0,
                     "expires_in_s": _left(now, taken.not_after_ms if taken else None),
                 }
             agreements.append(line)

@@ -253,6 +253,12 @@ def mark_left(tx: Tx, agreement: str, after_seq: int, until_seq: int) -> None:
     )
 
 
+def weak_count(tx: Tx, agreement: str, epoch: int) -> int:
+    """Return how many matches of an epoch are below the bar."""
+    which = weak_matches.c.agreement == agreement, weak_matches.c.epoch == epoch
+    return int(tx.execute(sa.select(weak_matches.c.count).where(*which)).scalar() or 0)
+
+
 def count_weak(tx: Tx, agreement: str, epoch: int, found: int) -> None:
     """Add to the count of matches below the bar."""
     if not found:
