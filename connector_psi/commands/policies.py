@@ -20,6 +20,7 @@ from connector_psi.node.config import Layout, load_config
 from connector_psi.pack import signing, words
 from connector_psi.pack.checks import check_pack
 from connector_psi.pack.diff import diff
+from connector_psi.pack.markdown import update_document
 from connector_psi.pack.matrix import encode_csv, matrix, sheets
 from connector_psi.pack.page import encode_page
 from connector_psi.pack.reading import load_policy, parse_policy, read_policy, valid_policy
@@ -87,6 +88,15 @@ def policy_matrix(
         Path | None,
         typer.Option("--csv", metavar="OUT", help="Write it as CSV, one line for each field.", show_default=False),
     ] = None,
+    update: Annotated[
+        Path | None,
+        typer.Option(
+            "--update",
+            metavar="DOC",
+            help="A Markdown file whose tables, between `<!-- agreement CODE -->` and `<!-- end -->`, are renewed.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show who can learn which field about what, why, after whose approval, and for how long."""
@@ -96,6 +106,12 @@ def policy_matrix(
         _write(html, encode_page(packs))
     if csv is not None:
         _write(csv, encode_csv(rows))
+    if update is not None:
+        try:
+            document = update.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise errors.ConfigError(f"{update}: unreadable, or not UTF-8") from None
+        _write(update, update_document(document, packs, str(update)))
 
     def text() -> None:
         found = sheets(packs)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from connector_psi.disclosure import TRANSITIONS, CaseState, OwnerCaseState
 from connector_psi.domain.purposes import Status
+from connector_psi.pack.markdown import update_document
 from connector_psi.pack.matrix import OWN_NODE, matrix
 from connector_psi.pack.reading import load_policy
 
@@ -417,3 +418,22 @@ def test_the_life_of_a_case_is_drawn_as_it_is() -> None:
         ends = {state.value for state in kind if not TRANSITIONS[state]}
         first = next(iter(kind)).value
         assert drawn[side] == steps | {("[*]", first)} | {(end, "[*]") for end in ends}
+
+
+def test_every_agreement_is_assessed_and_its_table_is_that_of_the_policies() -> None:
+    page = ROOT / "docs" / "data-protection.md"
+    text = page.read_text()
+    packs = [load_policy(path) for path in sorted((ROOT / "nodes").glob("*/policy.yaml"))]
+    assert update_document(text, packs) == text, (
+        "connector-psi policy matrix nodes/*/policy.yaml --update docs/data-protection.md"
+    )
+    assessed = text.split("## Assessment per agreement\n", 1)[1].split("\n## ", 1)[0]
+    parts = {part.split(":", 1)[0]: part for part in assessed.split("\n### ")[1:] if not part.startswith("Common")}
+    assert parts.keys() == {terms.code for pack in packs for terms in (*pack.templates, *pack.own)}
+    for code, part in parts.items():
+        for heading in (
+            "What and why.", "Who is concerned, and which rights.", "Risks and measures.", "What is left.",
+            "To answer before real data.",
+        ):  # fmt: skip
+            assert part.count(f"**{heading}**") == 1, (code, heading)
+        assert f"<!-- agreement {code} -->\n| {code} | |\n" in part
