@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from connector_psi import policy
 from connector_psi.demo.federation import Federation
 from connector_psi.demo.join import Reading, tokens_of
-from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SIS, Pair, Plan
+from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SILENT, SIS, Pair, Plan
 from connector_psi.demo.telling import Teller
 from connector_psi.domain.records import Record
 from connector_psi.errors import UnavailableError
@@ -41,7 +41,9 @@ class Scene:
         self.seed = seed
         self.federation = federation
         self.tell = tell
-        self.agreements = _agreements()
+        self.agreements = _agreements({code: (CUSTOMS, owner) for code, owner in OWNERS.items()})
+        self.silent = _agreements(dict.fromkeys(SILENT, (SIS, CUSTOMS)))
+        """Those in which N.SIS learns first, and nobody at customs is told."""
         self.plan: Plan
         self.readings: dict[str, Reading] = {}
         self.status: dict[str, dict[str, Any]] = {}
@@ -86,11 +88,11 @@ class Scene:
         return next((record for record in records if record.source_ref == pair.owner_ref), None)
 
 
-def _agreements() -> dict[str, policy.Agreement]:
-    """The two agreements, from the policy that customs ships with."""
+def _agreements(sides: Mapping[str, tuple[str, str]]) -> dict[str, policy.Agreement]:
+    """Agreements by their codes, from the policy that customs ships with; each with its querier and its owner."""
     pack = load_policy(find_profile(CUSTOMS) / "policy.yaml")
     templates = {template.code: template for template in pack.templates}
     return {
-        code: policy.instantiate(templates[code.partition(":")[0]], CUSTOMS, owner, synthetic=True)
-        for code, owner in OWNERS.items()
+        code: policy.instantiate(templates[code.partition(":")[0]], querier, owner, synthetic=True)
+        for code, (querier, owner) in sides.items()
     }

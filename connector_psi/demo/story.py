@@ -35,8 +35,10 @@ from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SILE
 from connector_psi.demo.samples import generate
 from connector_psi.demo.scene import NAMES, OWNERS, Scene
 from connector_psi.demo.telling import Teller
+from connector_psi.domain.records import Record
 from connector_psi.errors import ConfigError, ProofInvalidError
 from connector_psi.pki import Role
+from connector_psi.policy import Agreement
 
 _README = """\
 Kept from a demonstration with seed {seed}; everything in here is synthetic.
@@ -135,6 +137,7 @@ def _tell(scene: Scene) -> DemoReport:
     hits = _confirm(scene, matches)
     outcomes, undisclosed = disclose(scene, matches, expected)
     compare_undisclosed(scene, undisclosed)
+    _find_unnoticed(scene)
     wire = search_for_leaks(scene, outcomes)
     log, tamper_caught = examine_logs(scene, wire)
     report = DemoReport(
@@ -326,6 +329,46 @@ def _confirm(scene: Scene, matches: Sequence[Mapping[str, Any]]) -> int:
     scene.tell.check(f"{len(confirmed)} hits", holds=len(confirmed) == len(matches))
     scene.tell.end()
     return len(confirmed)
+
+
+def _find_unnoticed(scene: Scene) -> None:
+    """Matches of agreements of which customs gets no notice: at N.SIS, and nowhere at customs."""
+    scene.tell.begin("The other way round: N.SIS learns first, and nobody at customs is told")
+    scene.sync(SIS)
+    now = datetime.now(tz=UTC)
+    customs = scene.readings[CUSTOMS].records
+    expected = [
+        pair
+        for agreement in scene.silent.values()
+        for pair in join(agreement, _asked_with(agreement, scene.readings[SIS].records, now), customs, now)
+    ]
+    matches = list(scene.federation.client(SIS, Role.OFFICER).matches())
+    scene.tell.table(
+        ["agreement", "alert", "by", "known yet of the declaration"],
+        [(m["agreement"], m["record_ref"], types_of(m), m["category"] or "nothing") for m in matches],
+    )
+    found = Counter((match["agreement"], match["record_ref"], types_of(match)) for match in matches)
+    scene.tell.check(
+        f"{len(matches)} at N.SIS; a join of the samples in plaintext finds the same {len(expected)}",
+        holds=bool(matches) and found == Counter((p.agreement, p.querier_ref, p.identifier_type) for p in expected),
+    )
+    officer = scene.federation.client(CUSTOMS, Role.SUPERVISOR)
+    shown = [*officer.matches(), *officer.cases(), *officer.recalls()]
+    scene.tell.check(
+        "customs is shown nothing of it: no match, no case, no recall",
+        holds=not any(each["agreement"] in SILENT for each in shown),
+    )
+    scene.tell.end()
+
+
+def _asked_with(agreement: Agreement, records: Sequence[Record], now: datetime) -> list[Record]:
+    return [
+        record
+        for record in records
+        if record.category in agreement.querier_categories
+        and not record.hidden
+        and (record.valid_until is None or record.valid_until > now)
+    ]
 
 
 def _end(scene: Scene, report: DemoReport) -> None:
