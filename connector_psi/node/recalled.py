@@ -127,7 +127,9 @@ class Recalled:
                 },
             )
             store.put_recall(node.store, tx, row, mac)
-            if case is not None:
+            latest = store.recalls_of_case(node.store, tx, cases.QUERIER, peer, message.case_id)[-1]
+            # One that comes late, after a newer one, hides nothing.
+            if case is not None and latest.recall_id == message.recall_id:
                 payload = {**case.payload, "recalled": message.recall_id.hex()}
                 cases.update_case(node.store, tx, replace(case, payload=payload))
 

@@ -53,6 +53,8 @@ MAX_TEXT = 4000
 RETRY_MS = 30_000
 QUIET_KEPT_MS = 7 * 86_400_000
 """How long an acknowledged recall without notice is kept, so that an acknowledgement that comes again is known."""
+CURSOR_KEPT_MS = 60_000
+"""How long the changes that were looked through may be looked through again after a crash."""
 _CHUNK = 2_000
 
 
@@ -62,6 +64,12 @@ class Recalling:
     def __init__(self, node: Node, connector: Connector) -> None:
         self._node = node
         self._connector = connector
+        # How far the changes of records were looked through, by agreement. What stands in the store is older: after a
+        # crash some are looked through again, and what was told is told by then.
+        self._cursors: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
+        # Without notice to the owner: records that wait for their slot.
+        self._waiting: dict[str, list[int]] = {}
 
     # By a person
 
@@ -134,30 +142,42 @@ class Recalling:
         """Recall what changed since the last look, all of it."""
         node, done = self._node, 0
         while True:
-            with node.store.read() as tx:
-                nothing = store.cursor(node.store, tx, bound.code) == records.max_change_seq(tx)
-            if nothing:
+            seq, found = self._next_disclosed(bound)
+            now = node.now_ms()
+            if not found and now - self._kept.get(bound.code, 0) < CURSOR_KEPT_MS:
                 return done
             with node.store.write() as tx:
-                changed = self._changed(tx, bound)
-                found = store.releases_of_records(node.store, tx, bound.code, [number for _, number in changed])
-                for release in found:
+                for release in store.releases_of_records(node.store, tx, bound.code, found):
                     done += self._recall(tx, bound, release) is not None
-                if changed:
-                    store.set_cursor(node.store, tx, bound.code, changed[-1][0])
-                else:
-                    return done
+                self._keep_cursor(tx, bound, seq)
+            if not found:
+                return done
 
-    def _changed(self, tx: Tx, bound: Bound) -> list[tuple[int, int]]:
-        """The records that changed since the last look, at most ``_CHUNK``."""
+    def _next_disclosed(self, bound: Bound) -> tuple[int, list[int]]:
+        """Look through the records that changed since the last look, up to some of which something was disclosed.
+
+        Returns:
+            The change up to which was looked, and the records; none where nothing more changed.
+        """
         node = self._node
-        seq = store.cursor(node.store, tx, bound.code)
-        if seq is None or not store.has_releases(tx, bound.code):
-            # What changed before anything was disclosed concerns nobody.
-            newest = records.max_change_seq(tx)
-            store.set_cursor(node.store, tx, bound.code, newest)
-            return []
-        return records.changed_after(tx, seq, _CHUNK)
+        with node.store.read() as tx:
+            seq = self._cursors.get(bound.code)
+            seq = store.cursor(node.store, tx, bound.code) if seq is None else seq
+            if seq is None or not store.has_releases(tx, bound.code):
+                # What changed before anything was disclosed concerns nobody.
+                seq = records.max_change_seq(tx)
+            while changed := records.changed_after(tx, seq, _CHUNK):
+                seq = changed[-1][0]
+                found = store.releases_of_records(node.store, tx, bound.code, [number for _, number in changed])
+                if found:
+                    self._cursors[bound.code] = seq
+                    return seq, list(dict.fromkeys(release.record_id for release in found))
+        self._cursors[bound.code] = seq
+        return seq, []
+
+    def _keep_cursor(self, tx: Tx, bound: Bound, seq: int) -> None:
+        store.set_cursor(self._node.store, tx, bound.code, seq)
+        self._kept[bound.code] = self._node.now_ms()
 
     def _recall(self, tx: Tx, bound: Bound, release: Release) -> RecallRow | None:
         """Recall what a case disclosed, if its record says something else now."""
@@ -224,18 +244,29 @@ class Recalling:
         with node.store.read() as tx:
             if cases.quiet_slots_of(tx).get(bound.code, -1) >= slot:
                 return 0
+        done, waiting = False, self._waiting.get(bound.code, [])
+        seq = self._cursors.get(bound.code, 0)
+        if not waiting:
+            seq, waiting = self._next_disclosed(bound)
         with node.store.write() as tx:
             cases.set_quiet_slot(tx, bound.code, slot)
-            changed = self._changed(tx, bound)
-            for seq, number in changed:
-                for release in store.releases_of_records(node.store, tx, bound.code, [number]):
-                    if self._recall(tx, bound, release) is not None:
-                        # The next look begins with this record again: another case may have disclosed it too.
-                        store.set_cursor(node.store, tx, bound.code, seq - 1)
-                        return 1
-            if changed:
-                store.set_cursor(node.store, tx, bound.code, changed[-1][0])
-            self._put_cover(tx, bound)
+            while waiting and not done:
+                # One at a time; a record that several cases disclosed stays first until all of them are told.
+                told = (
+                    self._recall(tx, bound, release)
+                    for release in store.releases_of_records(node.store, tx, bound.code, waiting[:1])
+                )
+                done = any(row is not None for row in told)
+                if not done:
+                    waiting = waiting[1:]
+            if not done:
+                self._put_cover(tx, bound)
+            if not waiting:
+                self._keep_cursor(tx, bound, seq)
+            else:
+                # Nothing of it is kept: after a crash the same changes are looked through again.
+                store.set_cursor(node.store, tx, bound.code, store.cursor(node.store, tx, bound.code) or 0)
+        self._waiting[bound.code] = waiting
         return 1
 
     def _put_cover(self, tx: Tx, bound: Bound) -> None:
