@@ -116,12 +116,16 @@ class Recalling:
         """
         node = self._node
         node.check_alive()
+        with node.store.read() as tx:
+            newest, slots = records.max_change_seq(tx), cases.quiet_slots_of(tx)
         done = 0
-        for known in node.agreements(OWNER):
-            if disclosure.is_silent(known.agreement):
-                done += self._fill_slot(known)
-            else:
-                done += self._look_through(known)
+        for bound in node.agreements(OWNER):
+            if disclosure.is_silent(bound.agreement):
+                slot = node.now_ms() // (node.config.disclosure.silent_recall_s * 1000)
+                if slots.get(bound.code, -1) < slot:
+                    done += self._fill_slot(bound, slot, first=bound.code not in slots)
+            elif self._cursors.get(bound.code) != newest:
+                done += self._look_through(bound)
         return done + self._deliver()
 
     def forget(self) -> int:
@@ -237,13 +241,21 @@ class Recalling:
         ]
         return policy.judge(agreement, kinds) is policy.Verdict.MATCH
 
-    def _fill_slot(self, bound: Bound) -> int:
-        """The one recall of a slot where the owner gets no notice, a cover where none is due."""
+    def _fill_slot(self, bound: Bound, slot: int, *, first: bool) -> int:
+        """The one recall of a slot where the owner gets no notice, a cover where none is due.
+
+        Args:
+            bound: The agreement.
+            slot: Its number.
+            first: No slot of the agreement was filled yet: nothing can have been disclosed, and the next is the first.
+        """
         node = self._node
-        slot = node.now_ms() // (node.config.disclosure.silent_recall_s * 1000)
-        with node.store.read() as tx:
-            if cases.quiet_slots_of(tx).get(bound.code, -1) >= slot:
-                return 0
+        if first:
+            with node.store.write() as tx:
+                cases.set_quiet_slot(tx, bound.code, slot)
+                # From here on changes count.
+                self._keep_cursor(tx, bound, records.max_change_seq(tx))
+            return 0
         done, waiting = False, self._waiting.get(bound.code, [])
         seq = self._cursors.get(bound.code, 0)
         if not waiting:

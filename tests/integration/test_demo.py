@@ -113,8 +113,10 @@ def test_the_kept_recording_is_searchable_by_anybody(run: Run) -> None:
         for code in AUTHORITIES
         for said in map(json.loads, (run.kept / "transcript" / f"{code}.jsonl").read_text().splitlines())
     ]
-    assert {method.rsplit("/", 1)[-1] for method, _ in messages} == {
-        "GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome", "Recall", "AcknowledgeRecall",
+    methods = {method.rsplit("/", 1)[-1] for method, _ in messages}
+    # Covers of recalls leave on the hour.
+    assert methods - {"Recall", "AcknowledgeRecall"} == {
+        "GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome",
     }  # fmt: skip
     everything = b"\0".join(data for method, data in messages if not method.endswith("GetOutcome"))
     alerts = [json.loads(line)["object"] for line in (run.kept / "samples" / "sis.jsonl").read_text().splitlines()]

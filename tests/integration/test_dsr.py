@@ -28,10 +28,10 @@ def box(value: str) -> tuple[IdentifierType, str]:
     return IdentifierType.CONTAINER, value
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    """Customs learnt of a sought box from N.SIS; N.SIS discreetly checks another one."""
-    made = Federation(tmp_path / "nodes")
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    """Customs learnt of a sought box from N.SIS; N.SIS discreetly checks another one. Tests that change it come last."""
+    made = Federation(tmp_path_factory.mktemp("dsr") / "nodes")
     ics2, sis = made.services["ics2"], made.services["sis"]
     ics2.registration.register([declaration("M1", box(BOX), route="CO"), declaration("M2", box(SOUGHT))], "test")
     sis.registration.register([alert("DE38", box(BOX)), alert("DE36", box(SOUGHT), category="sis.36")], "test")
@@ -91,19 +91,6 @@ def test_what_was_processed_matched_and_received_is_named_and_no_value_is_repeat
     assert BOX not in text
 
 
-def test_the_owner_names_to_whom_it_disclosed_what_and_what_it_recalled(federation: Federation) -> None:
-    (held,) = asked(federation, BOX, "sis")["processing"]
-    (disclosed,) = held["disclosed"]
-    assert (disclosed["to"], disclosed["recalls"]) == ("ics2", [])
-    assert "schengen_id" in disclosed["fields"]
-    sis = federation.services["sis"]
-    sis.registration.withdraw(alert("DE38").source, "DE38", "entered by mistake", "test")
-    federation.settle()
-    (held,) = asked(federation, BOX, "sis")["processing"]
-    (recall,) = held["disclosed"][0]["recalls"]
-    assert (held["state"], recall["kind"], recall["state"]) == ("withdrawn", "withdrawal", "sent")
-
-
 def test_what_an_agreement_without_notice_made_of_a_record_is_not_known_to_its_owner(federation: Federation) -> None:
     (held,) = asked(federation, SOUGHT)["processing"]
     assert (held["reference"], held["matches"], held["received"], held["disclosed"]) == ("M2", [], [], [])
@@ -126,12 +113,6 @@ def test_who_has_only_restricted_data_gets_the_annex_of_somebody_unknown(federat
     assert results[0] == results[1]
     assert "can be communicated" in results[0][1]
     federation.open("sis")
-
-
-def test_what_an_earlier_version_of_a_record_named_is_found_too(federation: Federation) -> None:
-    federation.services["ics2"].registration.register([declaration("M1", box(UNKNOWN), route="CO")], "test")
-    for value in (BOX, UNKNOWN):
-        assert [held["reference"] for held in asked(federation, value)["processing"]] == ["M1"]
 
 
 def test_a_search_is_logged_before_anything_is_told_and_holds_no_identifier(federation: Federation) -> None:
@@ -214,3 +195,22 @@ def test_the_index_holds_no_identifier(federation: Federation) -> None:
     federation.close("ics2")
     assert BOX.encode() not in (federation.root / "ics2" / "data" / "node.db").read_bytes()
     federation.open("ics2")
+
+
+def test_the_owner_names_to_whom_it_disclosed_what_and_what_it_recalled(federation: Federation) -> None:
+    (held,) = asked(federation, BOX, "sis")["processing"]
+    (disclosed,) = held["disclosed"]
+    assert (disclosed["to"], disclosed["recalls"]) == ("ics2", [])
+    assert "schengen_id" in disclosed["fields"]
+    sis = federation.services["sis"]
+    sis.registration.withdraw(alert("DE38").source, "DE38", "entered by mistake", "test")
+    federation.settle()
+    (held,) = asked(federation, BOX, "sis")["processing"]
+    (recall,) = held["disclosed"][0]["recalls"]
+    assert (held["state"], recall["kind"], recall["state"]) == ("withdrawn", "withdrawal", "sent")
+
+
+def test_what_an_earlier_version_of_a_record_named_is_found_too(federation: Federation) -> None:
+    federation.services["ics2"].registration.register([declaration("M1", box(UNKNOWN), route="CO")], "test")
+    for value in (BOX, UNKNOWN):
+        assert [held["reference"] for held in asked(federation, value)["processing"]] == ["M1"]
