@@ -25,19 +25,16 @@ from connector_psi import disclosure, pki
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import CaseState, Envelope, Outcome, RecallEffect
 from connector_psi.errors import (
-    AuditError,
     ConflictError,
     FormatError,
     ProtocolError,
     PurposeRefusedError,
-    UnavailableError,
 )
-from connector_psi.node.caseclock import next_slot_ms
 from connector_psi.node.erasure import RECALLED, erase_case
 from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import Acknowledgement, Connector, RecallMessage
 from connector_psi.node.querying import verify_leaf
-from connector_psi.node.recalling import MAX_TEXT, QUIET_KEPT_MS, RETRY_MS, acknowledgement_bytes, due_ms
+from connector_psi.node.recalling import MAX_TEXT, QUIET_KEPT_MS, acknowledgement_bytes, due_ms, send_due
 from connector_psi.protocol import messages
 from connector_psi.storage import cases
 from connector_psi.storage import recalls as store
@@ -214,26 +211,8 @@ class Recalled:
 
     def advance(self) -> int:
         """Tell owners of what was acknowledged. Returns how many were told."""
-        node, done = self._node, 0
-        node.check_alive()
-        with node.store.read() as tx:
-            due = store.due_recalls(tx, cases.QUERIER, node.now_ms())
-        away: set[str] = set()
-        for peer, recall_id in due:
-            if peer in away:
-                continue
-            try:
-                done += self._tell(peer, recall_id)
-            except AuditError:
-                raise
-            except UnavailableError:
-                away.add(peer)
-                self._later(peer, recall_id, RETRY_MS)
-            except Exception as error:  # noqa: BLE001 - one recall must not keep the others back
-                # The type alone: the text of a defect may hold a value.
-                logger.warning("recall.parked", error=type(error).__name__)
-                self._later(peer, recall_id, max(RETRY_MS, next_slot_ms(node) - node.now_ms()))
-        return done
+        self._node.check_alive()
+        return send_due(self._node, cases.QUERIER, self._tell)
 
     def forget(self) -> int:
         """Delete acknowledged recalls that nothing is kept of any more but in the log, and old covers."""
@@ -241,10 +220,6 @@ class Recalled:
         with node.store.write() as tx:
             done = store.drop_old(tx, cases.QUERIER, node.now_ms() - QUIET_KEPT_MS, quiet=True)
             return done + store.drop_old(tx, cases.QUERIER, node.now_ms() - KEPT_MS, quiet=False)
-
-    def _later(self, peer: str, recall_id: bytes, pause_ms: int) -> None:
-        with self._node.store.write() as tx:
-            store.postpone_recall(tx, cases.QUERIER, peer, recall_id, self._node.now_ms() + pause_ms)
 
     def _tell(self, peer: str, recall_id: bytes) -> int:
         node = self._node

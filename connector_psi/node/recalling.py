@@ -15,6 +15,8 @@ Rules:
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -55,6 +57,8 @@ QUIET_KEPT_MS = 7 * 86_400_000
 """How long an acknowledged recall without notice is kept, so that an acknowledgement that comes again is known."""
 CURSOR_KEPT_MS = 60_000
 """How long the changes that were looked through may be looked through again after a crash."""
+ENDED_KEPT_MS = 60_000
+"""How long it is believed which agreements something was disclosed under."""
 _CHUNK = 2_000
 
 
@@ -68,6 +72,8 @@ class Recalling:
         # crash some are looked through again, and what was told is told by then.
         self._cursors: dict[str, int] = {}
         self._kept: dict[str, int] = {}
+        self._ended: list[tuple[str, str]] = []
+        self._ended_ms = -ENDED_KEPT_MS
         # Without notice to the owner: records that wait for their slot.
         self._waiting: dict[str, list[int]] = {}
 
@@ -119,14 +125,29 @@ class Recalling:
         with node.store.read() as tx:
             newest, slots = records.max_change_seq(tx), cases.quiet_slots_of(tx)
         done = 0
-        for bound in node.agreements(OWNER):
+        for bound in self._agreements():
             if disclosure.is_silent(bound.agreement):
                 slot = node.now_ms() // (node.config.disclosure.silent_recall_s * 1000)
                 if slots.get(bound.code, -1) < slot:
                     done += self._fill_slot(bound, slot, first=bound.code not in slots)
             elif self._cursors.get(bound.code) != newest:
                 done += self._look_through(bound)
-        return done + self._deliver()
+        return done + send_due(node, cases.OWNER, self._deliver)
+
+    def _agreements(self) -> list[Bound]:
+        """Those in force, and those with active peers that ended and under which something is still kept."""
+        node, now = self._node, self._node.now_ms()
+        if now - self._ended_ms >= ENDED_KEPT_MS:
+            with node.store.read() as tx:
+                self._ended, self._ended_ms = store.released_agreements(tx), now
+        found = {bound.code: bound for bound in node.agreements(OWNER)}
+        for code, peer in self._ended:
+            if code in found:
+                continue
+            with suppress(PurposeRefusedError), node.store.read() as tx:
+                node.peer(peer)
+                found[code] = node.bound_of_case(tx, code, OWNER, peer)
+        return [found[code] for code in sorted(found)]
 
     def forget(self) -> int:
         """Delete what stands here of disclosures that their recipients had to erase by now, and of old covers."""
@@ -185,6 +206,16 @@ class Recalling:
 
     def _recall(self, tx: Tx, bound: Bound, release: Release) -> RecallRow | None:
         """Recall what a case disclosed, if its record says something else now."""
+        try:
+            return self._recalled(tx, bound, release)
+        except (AuditError, UnavailableError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one case must not keep the others back
+            # The type alone: the text of a defect may hold a value.
+            logger.warning("recall.parked", error=type(error).__name__)
+            return None
+
+    def _recalled(self, tx: Tx, bound: Bound, release: Release) -> RecallRow | None:
         node = self._node
         row = cases.get_case(node.store, tx, cases.OWNER, release.peer, release.request_id)
         if row is None or release.payload["recalled"]:
@@ -382,32 +413,7 @@ class Recalling:
 
     # Telling the recipient
 
-    def _deliver(self) -> int:
-        node, done = self._node, 0
-        with node.store.read() as tx:
-            due = store.due_recalls(tx, cases.OWNER, node.now_ms())
-        away: set[str] = set()
-        for peer, recall_id in due:
-            if peer in away:
-                continue
-            try:
-                done += self._deliver_one(peer, recall_id)
-            except AuditError:
-                raise
-            except UnavailableError:
-                away.add(peer)
-                self._later(peer, recall_id, RETRY_MS)
-            except Exception as error:  # noqa: BLE001 - one recall must not keep the others back
-                # The type alone: the text of a defect may hold a value.
-                logger.warning("recall.parked", error=type(error).__name__)
-                self._later(peer, recall_id, max(RETRY_MS, next_slot_ms(node) - node.now_ms()))
-        return done
-
-    def _later(self, peer: str, recall_id: bytes, pause_ms: int) -> None:
-        with self._node.store.write() as tx:
-            store.postpone_recall(tx, cases.OWNER, peer, recall_id, self._node.now_ms() + pause_ms)
-
-    def _deliver_one(self, peer: str, recall_id: bytes) -> int:
+    def _deliver(self, peer: str, recall_id: bytes) -> int:
         node = self._node
         with node.store.read() as tx:
             row = store.get_recall(node.store, tx, cases.OWNER, peer, recall_id)
@@ -491,6 +497,40 @@ class Recalling:
             store.update_recall(
                 node.store, tx, replace(row, state=store.ACKNOWLEDGED, next_ms=NEVER_MS, payload=kept), mac
             )
+
+
+def send_due(node: Node, side: str, send: Callable[[str, bytes], int]) -> int:
+    """Send what is due of the recalls of one side; returns how many were sent.
+
+    A peer that cannot be reached is tried again soon, one that refuses at the next slot; no other is kept waiting.
+
+    Args:
+        node: The node.
+        side: Of the recalls.
+        send: Given peer and recall; returns whether something was sent, as a number.
+    """
+    done = 0
+    with node.store.read() as tx:
+        due = store.due_recalls(tx, side, node.now_ms())
+    away: set[str] = set()
+    for peer, recall_id in due:
+        if peer in away:
+            continue
+        pause_ms = RETRY_MS
+        try:
+            done += send(peer, recall_id)
+            continue
+        except AuditError:
+            raise
+        except UnavailableError:
+            away.add(peer)
+        except Exception as error:  # noqa: BLE001 - one recall must not keep the others back
+            # The type alone: the text of a defect may hold a value.
+            logger.warning("recall.parked", error=type(error).__name__)
+            pause_ms = max(RETRY_MS, next_slot_ms(node) - node.now_ms())
+        with node.store.write() as tx:
+            store.postpone_recall(tx, side, peer, recall_id, node.now_ms() + pause_ms)
+    return done
 
 
 def due_ms(sent_ms: int) -> int:

@@ -131,6 +131,12 @@ def has_releases(tx: Tx, agreement: str) -> bool:
     )
 
 
+def released_agreements(tx: Tx) -> list[tuple[str, str]]:
+    """Return agreement and peer of everything disclosed that may still be kept."""
+    rows = tx.execute(sa.select(releases.c.agreement, releases.c.peer).distinct())
+    return [(row.agreement, row.peer) for row in rows]
+
+
 def releases_of_records(store: Store, tx: Tx, agreement: str, record_ids: Sequence[int]) -> list[Release]:
     """Return what was disclosed of some records, in the order of the records."""
     found: list[Release] = []

@@ -237,6 +237,27 @@ def test_every_recipient_of_a_record_is_told(tmp_path: Path) -> None:
         federation.close()
 
 
+def test_what_was_disclosed_under_an_agreement_that_ended_since_is_recalled_too(federation: Federation) -> None:
+    for code in ("sis", "ics2"):
+        federation.close(code)
+        federation.edit_policy(code, ("  SIS-OBJ:\n", "  SIS-OBX:\n"))
+        federation.open(code)
+    assert "SIS-OBJ:ics2-sis" not in [b.code for b in federation.services["sis"].node.agreements()]
+    withdraw(federation)
+    (row,) = recalls(federation)
+    done = federation.services["ics2"].recalled.acknowledge(row.recall_id, person("ics2"))
+    assert done.payload["acknowledged"]["effect"] == "erased"
+
+
+def test_a_case_that_cannot_be_read_keeps_no_other_recall_back(federation: Federation) -> None:
+    with sqlite3.connect(federation.services["sis"].node.layout.data / "node.db") as database:
+        database.execute("UPDATE cases SET sealed = zeroblob(64) WHERE side = 'owner'")
+    withdraw(federation)
+    assert recalls(federation) == []
+    # The loop went on, and is where it would be without that case.
+    federation.services["sis"].tick_recalls()
+
+
 # --- A person says that it is wrong -----------------------------------------------------------------------------------
 
 
