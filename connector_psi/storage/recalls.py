@@ -150,23 +150,19 @@ def releases_of_records(store: Store, tx: Tx, agreement: str, record_ids: Sequen
     return found
 
 
-def releases_of_record(store: Store, tx: Tx, agreement: str, record_id: int) -> list[Release]:
-    """Return what was disclosed of a record under an agreement and may still be kept."""
-    return _chain(store, tx, agreement, record_id)
-
-
 def drop_releases(store: Store, tx: Tx, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
     """Delete the releases whose time is over; returns peer and case of each, at most ``limit``."""
-    due = tx.execute(sa.select(releases).where(releases.c.until_ms <= now_ms).limit(limit)).all()
-    gone = []
-    for row in due:
-        release = _release(store, row)
+    due = tx.execute(
+        sa.select(releases.c.peer, releases.c.request_id).where(releases.c.until_ms <= now_ms).limit(limit)
+    ).all()
+    for peer, request_id in due:
+        # Read one by one: the one before may have given this one another index.
+        release = release_of_case(store, tx, peer, request_id)
+        assert release is not None
+        tx.execute(sa.delete(releases).where(releases.c.release_index == release.index))
         if release.record_id >= 0:
-            _leave_chain(store, tx, release)
-        else:
-            tx.execute(sa.delete(releases).where(releases.c.release_index == release.index))
-        gone.append((release.peer, release.request_id))
-    return gone
+            _close_gap(store, tx, release)
+    return [(row.peer, row.request_id) for row in due]
 
 
 def _chain(store: Store, tx: Tx, agreement: str, record_id: int) -> list[Release]:
@@ -179,13 +175,18 @@ def _chain(store: Store, tx: Tx, agreement: str, record_id: int) -> list[Release
         found.append(_release(store, row))
 
 
-def _leave_chain(store: Store, tx: Tx, gone: Release) -> None:
-    """Delete a release; the last of its record takes its number, so that none is missed behind a gap."""
-    last = _chain(store, tx, gone.agreement, gone.record_id)[-1]
-    # By its case: the index may have moved since it was read.
-    tx.execute(sa.delete(releases).where(releases.c.peer == gone.peer, releases.c.request_id == gone.request_id))
-    if last.request_id != gone.request_id:
-        tx.execute(sa.update(releases).where(releases.c.release_index == last.index).values(release_index=gone.index))
+def _close_gap(store: Store, tx: Tx, gone: Release) -> None:
+    """Give the number of a release that was deleted to the last of its record: behind a gap none would be found."""
+    number = len(_chain(store, tx, gone.agreement, gone.record_id))
+    last = None
+    while True:
+        number += 1
+        index = _index(store, gone.agreement, gone.record_id, number)
+        if tx.execute(sa.select(releases.c.agreement).where(releases.c.release_index == index)).first() is None:
+            break
+        last = index
+    if last is not None:
+        tx.execute(sa.update(releases).where(releases.c.release_index == last).values(release_index=gone.index))
 
 
 def _sealed_release(store: Store, record_id: int, payload: Mapping[str, Any], quiet: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,15 @@ def test_several_releases_of_one_record_go_at_once(store: Store) -> None:
     with store.write() as tx:
         assert len(recalls.drop_releases(store, tx, 30)) == 1
     assert _cases(store, 7) == []
+
+
+@pytest.mark.parametrize("gone", list(itertools.combinations(range(1, 5), 2)) + list(itertools.combinations(range(1, 5), 3)))
+def test_whichever_releases_of_a_record_go_at_once_the_others_are_found(store: Store, gone: tuple[int, ...]) -> None:
+    for case in range(1, 5):
+        _put(store, case, 7, until_ms=10 if case in gone else 100)
+    with store.write() as tx:
+        assert len(recalls.drop_releases(store, tx, 10)) == len(gone)
+    assert sorted(_cases(store, 7)) == sorted(set(range(1, 5)) - set(gone))
 
 
 def test_a_cover_is_found_by_no_record_and_looks_like_any_other(store: Store) -> None:
