@@ -79,7 +79,9 @@ def test_several_releases_of_one_record_go_at_once(store: Store) -> None:
     assert _cases(store, 7) == []
 
 
-@pytest.mark.parametrize("gone", list(itertools.combinations(range(1, 5), 2)) + list(itertools.combinations(range(1, 5), 3)))
+@pytest.mark.parametrize(
+    "gone", list(itertools.combinations(range(1, 5), 2)) + list(itertools.combinations(range(1, 5), 3))
+)
 def test_whichever_releases_of_a_record_go_at_once_the_others_are_found(store: Store, gone: tuple[int, ...]) -> None:
     for case in range(1, 5):
         _put(store, case, 7, until_ms=10 if case in gone else 100)
