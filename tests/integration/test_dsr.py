@@ -18,6 +18,7 @@ from connector_psi.errors import InputError, PurposeRefusedError
 from connector_psi.pki import Role
 from tests.integration import live
 from tests.privacy.staging import container
+from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
 BOX, UNKNOWN, SOUGHT = "CSQU3054383", container(1), container(2)
@@ -36,16 +37,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     ics2.registration.register([declaration("M1", box(BOX), route="CO"), declaration("M2", box(SOUGHT))], "test")
     sis.registration.register([alert("DE38", box(BOX)), alert("DE36", box(SOUGHT), category="sis.36")], "test")
     made.settle()
-    (match,) = ics2.review.list()
-    ics2.review.decide(match.match_id, person("ics2"), "the same number", confirm=True)
-    row = ics2.asked.open(
-        match.match_id,
-        person("ics2"),
-        purpose="cpsi:ObjectSeizureOrEvidence",
-        legal_basis="2018/1862:38",
-        case_reference="CASE-1",
-        justification="the box is on its way to the port",
-    )
+    request_id = ask_about_sought(made)
     (seen,) = sis.review.list()
     sis.review.decide(seen.match_id, person("sis"), "the same number", confirm=True)
     sis.asked.open(
@@ -57,7 +49,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         justification="it arrives this week",
     )
     made.settle()
-    sis.received.decide(row.request_id, person("sis"), "it is the sought box", approve=True)
+    sis.received.decide(request_id, person("sis"), "it is the sought box", approve=True)
     made.settle(rounds=60)
     assert [view.row.state for view in ics2.cases.list()] == ["disclosed"]
     assert "disclosed" in [view.row.state for view in sis.cases.list() if view.row.agreement.startswith("SIS-CHK")]

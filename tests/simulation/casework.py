@@ -1,4 +1,5 @@
-"""A police node and a customs node with an agreement of mode ``case``, and requests that the police may sign whatever they ask for."""
+"""What tests of cases begin with: a sought object that customs asks about, and access by case, where the police may sign whatever
+they ask for."""
 
 from __future__ import annotations
 
@@ -29,6 +30,22 @@ CHIEF = person("police", Role.SUPERVISOR, "supervisor1")
 FIRST, SECOND = person("ics2"), person("ics2", Role.SUPERVISOR, "supervisor1")
 T_S = 72 * 3600
 PROFILES = ("ics2", "police")
+
+
+def ask_about_sought(federation: Federation, code: str = "ics2") -> bytes:
+    """An officer of customs confirms the latest match with a sought object, and opens the case; returns its id."""
+    service = federation.services[code]
+    match = [row for row in service.review.list() if row.agreement == f"SIS-OBJ:{code}-sis"][-1]
+    service.review.decide(match.match_id, person(code), "the same number", confirm=True)
+    row = service.asked.open(
+        match.match_id,
+        person(code),
+        purpose="cpsi:ObjectSeizureOrEvidence",
+        legal_basis="2018/1862:38",
+        case_reference="CASE-1",
+        justification="the box is on its way to the port",
+    )
+    return row.request_id
 
 
 def message(ref: str, *identifiers: tuple[IdentifierType, str], category: str = "siena.container") -> Record:

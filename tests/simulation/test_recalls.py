@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from connector_psi.node.service import Service
 from connector_psi.pki import Role
 from connector_psi.storage.recalls import RecallRow
 from tests.integration import live
+from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 OTHER = (IdentifierType.CONTAINER, "MSCU1234566")
-MONDAY = datetime(2027, 3, 1, 9, tzinfo=UTC)
 DPO, CHIEF = person("sis", Role.DPO, "dpo1"), person("sis", Role.SUPERVISOR, "supervisor1")
 
 
@@ -48,21 +48,12 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 
 def disclose(federation: Federation) -> bytes:
     ics2, sis = federation.services["ics2"], federation.services["sis"]
-    match = ics2.review.list()[-1]
-    ics2.review.decide(match.match_id, person("ics2"), "the same number", confirm=True)
-    row = ics2.asked.open(
-        match.match_id,
-        person("ics2"),
-        purpose="cpsi:ObjectSeizureOrEvidence",
-        legal_basis="2018/1862:38",
-        case_reference="CASE-1",
-        justification="the box is on its way to the port",
-    )
+    request_id = ask_about_sought(federation)
     federation.settle()
-    sis.received.decide(row.request_id, person("sis"), "it is the sought box", approve=True)
+    sis.received.decide(request_id, person("sis"), "it is the sought box", approve=True)
     federation.settle(rounds=20)
-    assert ics2.cases.get(row.request_id).row.state == CaseState.DISCLOSED
-    return row.request_id
+    assert ics2.cases.get(request_id).row.state == CaseState.DISCLOSED
+    return request_id
 
 
 def amended(**fields: str) -> Record:
@@ -216,19 +207,9 @@ def test_every_recipient_of_a_record_is_told(tmp_path: Path) -> None:
         federation.services["sis"].registration.register([alert("DE1", BOX)], "test")
         federation.settle()
         for code in ("ics2", "customs2"):
-            service = federation.services[code]
-            (match,) = [m for m in service.review.list() if m.agreement.startswith("SIS-OBJ:")]
-            service.review.decide(match.match_id, person(code), "the same number", confirm=True)
-            row = service.asked.open(
-                match.match_id,
-                person(code),
-                purpose="cpsi:ObjectSeizureOrEvidence",
-                legal_basis="2018/1862:38",
-                case_reference="CASE-1",
-                justification="the box is on its way to the port",
-            )
+            request_id = ask_about_sought(federation, code)
             federation.settle()
-            federation.services["sis"].received.decide(row.request_id, person("sis"), "yes", approve=True)
+            federation.services["sis"].received.decide(request_id, person("sis"), "yes", approve=True)
         federation.settle(rounds=20)
         withdraw(federation)
         assert len(recalls(federation)) == len(recalls(federation, "customs2")) == 1

@@ -14,6 +14,7 @@ from connector_psi.node.replay import Replay
 from connector_psi.pki import Role
 from connector_psi.policy import Reason
 from tests.integration import live
+from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
@@ -28,17 +29,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
-    ics2 = made.services["ics2"]
-    (match,) = [row for row in ics2.review.list() if row.agreement == "SIS-OBJ:ics2-sis"]
-    ics2.review.decide(match.match_id, person("ics2"), "the same number", confirm=True)
-    ics2.asked.open(
-        match.match_id,
-        person("ics2"),
-        purpose="cpsi:ObjectSeizureOrEvidence",
-        legal_basis="2018/1862:38",
-        case_reference="CASE-1",
-        justification="the box is on its way to the port",
-    )
+    ask_about_sought(made)
     made.settle()
     yield made
     made.close()

@@ -29,6 +29,7 @@ from connector_psi.storage import cases as case_store
 from connector_psi.storage import owned, queried
 from connector_psi.storage.queried import MatchRow
 from tests.privacy.staging import container
+from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
 PROFILES = ("ics2", "customs2", "sis", "europol", "police", "coastguard", "afis")
@@ -365,20 +366,12 @@ def test_the_owner_applies_the_rule_again_to_the_codes_that_are_claimed(tmp_path
         sis.registration.register([alert("DE1", PLATE, LAST8, category="sis.38.a")], "test")
         federation.settle()
         (match,) = [m for m in ics2.review.list() if m.agreement == "SIS-OBJ:ics2-sis"]
-        ics2.review.decide(match.match_id, person("ics2"), "the same", confirm=True)
         with ics2.node.store.write() as tx:
             found = queried.get_match(ics2.node.store, tx, match.match_id)
             assert found is not None
             payload = {**found.payload, "redeem": found.payload["redeem"][:1]}
             queried.set_match_state(ics2.node.store, tx, match.match_id, found.state, payload)
-        row = ics2.asked.open(
-            match.match_id,
-            person("ics2"),
-            purpose="cpsi:ObjectSeizureOrEvidence",
-            legal_basis="2018/1862:38",
-            case_reference="CASE-1",
-            justification="the same",
-        )
+        request_id = ask_about_sought(federation)
         federation.settle()
         (view,) = sis.cases.list()
         assert (view.row.state, view.row.payload["judged"], view.record_ref) == (
@@ -388,6 +381,6 @@ def test_the_owner_applies_the_rule_again_to_the_codes_that_are_claimed(tmp_path
         )
         federation.clock.advance(ics2.node.config.disclosure.not_disclosed_after_s)
         federation.settle(rounds=8)
-        assert ics2.cases.get(row.request_id).row.state == CaseState.NOT_DISCLOSED
+        assert ics2.cases.get(request_id).row.state == CaseState.NOT_DISCLOSED
     finally:
         federation.close()
