@@ -18,6 +18,9 @@ from connector_psi.rpc.local import open_local
 
 MAX_LINE = 1_000
 NOTHING = "No data about this identifier are held that can be communicated."
+INCOMPLETE = (
+    "Not complete: more records name this identifier than one annex holds. Ask the system of record for the others."
+)
 
 app = typer.Typer()
 
@@ -85,12 +88,14 @@ def _tables(value: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[lis
     for title, key, columns in (
         ("What they are compared for", "compared", ["agreement", "with", "who_learns", "purpose", "legal_basis"]),
         ("Matches", "matches", ["agreement", "found", "state", "identifier_types"]),
+        ("Access asked with them", "access", ["agreement", "with", "asked", "state"]),
         (
             "Received from others",
             "received",
             ["agreement", "from", "asked", "state", "fields", "erase_after", "erased"],
         ),
         ("Disclosed to others", "disclosed", ["agreement", "to", "on", "purpose", "fields", "erase_after", "recalls"]),
+        ("Asked by others and not disclosed", "not_disclosed", ["agreement", "by", "asked", "purpose", "state"]),
     ):
         rows: list[list[object]] = [
             [each["reference"], *(_cell(item[column]) for column in columns)] for each in held for item in each[key]
@@ -113,6 +118,8 @@ def _lines(value: Mapping[str, Any]) -> Iterator[str]:
     yield f"Request of {value['received']}, to be answered {due} ({value['answer_due_source']})."
     if not value["processing"]:
         yield NOTHING
+    if not value["complete"]:
+        yield INCOMPLETE
 
 
 def _rights(value: Mapping[str, Any]) -> list[str]:

@@ -288,6 +288,8 @@ class ReceivedCases:
                 disclosure.random_slot_before(accepted, settings.not_disclosed_after_s, settings.slot_s, node.random)
             )
         payload = {**row.payload, "types": claim.types if claim else [], "judged": decision.reason.value}
+        if claim is not None:
+            payload["record_id"] = claim.record_id
         moved = replace(row, state=_next(row, state), next_ms=next_ms, payload=payload)
         store.update_case(node.store, tx, moved)
 
@@ -379,6 +381,8 @@ class ReceivedCases:
             "erase_after": envelope.erase_after.isoformat(),
             "withheld": [name.value for name in decision.withheld],
             "reason": decision.reason.value,
+            # Of whatever was judged, so that a data subject can be answered; -1 where no record stands behind it.
+            "record_id": claim.record_id if claim is not None else row.payload.get("record_id", -1),
         }
         store.update_case(
             node.store,

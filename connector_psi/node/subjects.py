@@ -3,31 +3,38 @@
 Rules:
 
 1. Only whom the policy's purpose of data subjects' rights names may search. The entry that says so is durable before
-   anything is found; it holds a keyed hash of the identifier, and neither the identifier nor what was found in clear.
-2. What the policy restricts is left out without a trace: an annex about somebody of whom only such data are held is the
-   annex about somebody of whom none are.
+   anything is told; it holds a keyed hash of the identifier, and neither the identifier nor what was found in clear.
+2. What the policy restricts is left out without a trace, before anything is read or counted: an annex about somebody of
+   whom only such data are held is the annex about somebody of whom none are.
 3. So is what an agreement without notice to its owner made of the owner's records: whoever answers here knows nothing
    of it.
 4. The annex names categories, fields, purposes, recipients and times. It repeats no value: those are copied from the
    system of record, by people who have read them.
+5. An annex that does not hold everything says so. What the law had erased is not in it, and needs no word.
+
+Cost: one look-up for records; every case and request for access that people may see is opened once.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from datetime import UTC, date
 from typing import Any, Final
 
-from connector_psi import disclosure, policy
+from connector_psi import policy
 from connector_psi.audit.entries import Event
+from connector_psi.disclosure import Outcome
 from connector_psi.domain.identifiers import normalise
 from connector_psi.domain.purposes import CATEGORIES, Handling, Purpose, Status
 from connector_psi.domain.records import IdentifierType
 from connector_psi.domain.rights import REGIMES, answer_due
 from connector_psi.errors import InputError, NormalisationError, PurposeRefusedError
-from connector_psi.node.node import OWNER, QUERIER, Node, from_millis
+from connector_psi.node.node import QUERIER, Node, from_millis
 from connector_psi.pack import words
 from connector_psi.pki import PersonIdentity
-from connector_psi.storage import cases, queried, recalls, records
+from connector_psi.storage import accesses, cases, queried, recalls, records
+from connector_psi.storage.accesses import AccessRow
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.queried import MatchRow
 from connector_psi.storage.records import FoundRecord
@@ -68,14 +75,11 @@ class Subjects:
         if len(reference) > MAX_REFERENCE:
             raise InputError("reference: more than 200 characters")
         wanted = _canonical(kind, value)
+        with node.store.read() as tx:
+            held = records.naming(node.store, tx, wanted, own.restricts, MAX_RECORDS + 1)
+            cut = len(held) > MAX_RECORDS
+            told = self._told(tx, held[:MAX_RECORDS], own)
         with node.store.write() as tx:
-            found = [
-                (identifier, held)
-                for identifier, canonical in wanted
-                for held in records.naming(node.store, tx, identifier, canonical, MAX_RECORDS)
-            ]
-            shown = {held.id: held for _, held in found if held.record.category not in own.restricts}
-            processing = [self._record(tx, held, own) for held in shown.values()]
             node.append(
                 tx,
                 Event.CONSULT,
@@ -86,12 +90,12 @@ class Subjects:
                     "reference": reference,
                     "identifier_types": [identifier.value for identifier, _ in wanted],
                     "identifiers": [node.store.index_of("asked", i.value, v).hex() for i, v in wanted],
-                    "records": [f"{held.record.source.value}/{held.record.source_ref}" for _, held in found],
-                    "told": len(processing),
+                    "records": [f"{each['source']}/{each['reference']}" for each in told],
+                    "told": len(told),
                 },
                 purpose=own.purpose.value,
             )
-        return self._annex([identifier.value for identifier, _ in wanted], processing, reference, received)
+        return self._annex([identifier.value for identifier, _ in wanted], told, cut, reference, received)
 
     def _purpose(self, person: PersonIdentity) -> policy.OwnPurpose:
         for own in self._node.pack.own:
@@ -104,7 +108,7 @@ class Subjects:
         raise PurposeRefusedError("the policy lets nobody of this role answer data subjects")
 
     def _annex(
-        self, kinds: list[str], processing: list[dict[str, Any]], reference: str, received: date | None
+        self, kinds: list[str], told: list[dict[str, Any]], cut: bool, reference: str, received: date | None
     ) -> dict[str, Any]:
         node = self._node
         regime = REGIMES[node.config.node.role]
@@ -120,21 +124,42 @@ class Subjects:
             "law": regime.law,
             "rights": list(regime.rights),
             "complaint": regime.authority,
-            "processing": processing,
-            "before_sending": sorted({note for each in processing for note in each.pop("notes")}),
+            "processing": told,
+            "complete": not cut,
+            "before_sending": sorted({note for each in told for note in each.pop("notes")}),
         }
 
-    def _record(self, tx: Tx, held: FoundRecord, own: policy.OwnPurpose) -> dict[str, Any]:
+    def _told(self, tx: Tx, held: Sequence[FoundRecord], own: policy.OwnPurpose) -> list[dict[str, Any]]:
+        """Each record with what came of it."""
+        node = self._node
+        ids = {each.id for each in held}
+        by_record: dict[int, list[CaseRow]] = defaultdict(list)
+        requests: dict[int, list[AccessRow]] = defaultdict(list)
+        if ids:
+            for case in cases.shown_cases(node.store, tx, cases.OWNER):
+                if (number := case.payload.get("record_id", -1)) in ids:
+                    by_record[number].append(case)
+            for request in accesses.asked(node.store, tx):
+                for number, _ in request.payload["records"]:
+                    requests[number].append(request)
+        return [self._record(tx, each, by_record[each.id], requests[each.id], own) for each in held]
+
+    def _record(
+        self,
+        tx: Tx,
+        held: FoundRecord,
+        asked_here: Sequence[CaseRow],
+        requests: Sequence[AccessRow],
+        own: policy.OwnPurpose,
+    ) -> dict[str, Any]:
         node, record = self._node, held.record
         matches = [
             match
             for match in queried.matches_of_record(node.store, tx, held.id)
             if match.payload.get("category") not in own.restricts
         ]
-        received = [
-            self._received(row) for match in matches for row in cases.cases_of_match(node.store, tx, match.match_id)
-        ]
-        notes = [note for each in received if (note := each.pop("note"))]
+        opened = [row for match in matches for row in cases.cases_of_match(node.store, tx, match.match_id)]
+        asked_here = sorted(asked_here, key=lambda row: row.opened_ms)
         return {
             "source": record.source.value,
             "reference": record.source_ref,
@@ -149,9 +174,11 @@ class Subjects:
             "fields": sorted(name.value for name in record.fields),
             "compared": self._compared(record.category),
             "matches": [_match(match) for match in matches],
-            "received": received,
-            "disclosed": self._disclosed(tx, held),
-            "notes": notes,
+            "access": [_access(row) for row in requests],
+            "received": [_received(row) for row in opened],
+            "disclosed": [self._disclosed(tx, row) for row in asked_here if _gave(row)],
+            "not_disclosed": [_not_disclosed(row) for row in asked_here if not _gave(row)],
+            "notes": [note for row in (*opened, *asked_here) if (note := _before_sending(row))],
         }
 
     def _compared(self, category: str) -> list[dict[str, Any]]:
@@ -174,60 +201,75 @@ class Subjects:
             )
         return found
 
-    def _received(self, row: CaseRow) -> dict[str, Any]:
-        outcome = row.payload.get("outcome", {})
-        erased = row.payload.get("erased", {})
-        given = outcome.get("outcome") == disclosure.Outcome.DISCLOSED
-        sis = given and Handling.SIS_PURPOSE_BOUND.value in outcome.get("handling", ())
+    def _disclosed(self, tx: Tx, row: CaseRow) -> dict[str, Any]:
+        p = row.payload
+        told = recalls.recalls_of_case(self._node.store, tx, cases.OWNER, row.peer, row.request_id)
         return {
             "agreement": row.agreement,
-            "from": row.peer,
-            "purpose": row.payload["purpose"],
-            "asked": _when(row.opened_ms),
-            "state": row.state,
-            "fields": sorted(outcome.get("fields", {})) or erased.get("fields", []),
-            "erase_after": outcome.get("erase_after", ""),
-            "erased": erased.get("at", ""),
-            "note": (
-                f"{row.agreement}: ask {row.peer} for its position before telling of what it disclosed "
-                "(2018/1862, Article 67(2))"
-                if sis
-                else ""
-            ),
+            "to": row.peer,
+            "purpose": p["purpose"],
+            "legal_basis": p["legal_basis"],
+            "on": _when(p["served_ms"]),
+            "fields": sorted(p["released"]),
+            "erase_after": p["erase_after"],
+            "recalls": [
+                {
+                    "sent": _when(recall.sent_ms),
+                    "kind": "withdrawal" if recall.payload["outcome"] != Outcome.DISCLOSED else "correction",
+                    "state": recall.state,
+                    "effect": recall.payload.get("acknowledged", {}).get("effect", ""),
+                }
+                for recall in told
+            ],
         }
 
-    def _disclosed(self, tx: Tx, held: FoundRecord) -> list[dict[str, Any]]:
-        node = self._node
-        found = []
-        for bound in node.agreements(OWNER):
-            if disclosure.is_silent(bound.agreement):
-                continue
-            for release in recalls.releases_of_record(node.store, tx, bound.code, held.id):
-                row = cases.get_case(node.store, tx, cases.OWNER, release.peer, release.request_id)
-                told = recalls.recalls_of_case(node.store, tx, cases.OWNER, release.peer, release.request_id)
-                if row is None:
-                    continue
-                found.append(
-                    {
-                        "agreement": row.agreement,
-                        "to": row.peer,
-                        "purpose": row.payload["purpose"],
-                        "legal_basis": row.payload["legal_basis"],
-                        "on": _when(row.payload["served_ms"]),
-                        "fields": sorted(row.payload["released"]),
-                        "erase_after": row.payload["erase_after"],
-                        "recalls": [
-                            {
-                                "sent": _when(recall.sent_ms),
-                                "kind": "withdrawal" if recall.payload["outcome"] != "DISCLOSED" else "correction",
-                                "state": recall.state,
-                                "effect": recall.payload.get("acknowledged", {}).get("effect", ""),
-                            }
-                            for recall in told
-                        ],
-                    }
-                )
-        return found
+
+def _gave(row: CaseRow) -> bool:
+    return bool(row.payload.get("outcome") == Outcome.DISCLOSED)
+
+
+def _not_disclosed(row: CaseRow) -> dict[str, Any]:
+    return {
+        "agreement": row.agreement,
+        "by": row.peer,
+        "purpose": row.payload["purpose"],
+        "asked": _when(row.opened_ms),
+        "state": row.state,
+    }
+
+
+def _received(row: CaseRow) -> dict[str, Any]:
+    outcome, erased = row.payload.get("outcome", {}), row.payload.get("erased", {})
+    return {
+        "agreement": row.agreement,
+        "from": row.peer,
+        "purpose": row.payload["purpose"],
+        "asked": _when(row.opened_ms),
+        "state": row.state,
+        "fields": sorted(outcome.get("fields", {})) or erased.get("fields", []),
+        "erase_after": outcome.get("erase_after", ""),
+        "erased": erased.get("at", ""),
+    }
+
+
+def _access(row: AccessRow) -> dict[str, Any]:
+    return {"agreement": row.agreement, "with": row.peer, "asked": _when(row.opened_ms), "state": row.state}
+
+
+def _before_sending(row: CaseRow) -> str:
+    """What has to be settled before the annex leaves."""
+    if row.side == cases.OWNER:
+        return (
+            f"{row.agreement}: ask {row.peer} whether telling of its request would prejudice what it is for "
+            "(2016/680, Article 15; 2016/679, Article 23)"
+        )
+    outcome = row.payload.get("outcome", {})
+    if outcome.get("outcome") == Outcome.DISCLOSED and Handling.SIS_PURPOSE_BOUND.value in outcome["handling"]:
+        return (
+            f"{row.agreement}: ask {row.peer} for its position before telling of what it disclosed "
+            "(2018/1862, Article 67(2))"
+        )
+    return ""
 
 
 def _canonical(kind: str, value: str) -> list[tuple[IdentifierType, str]]:

@@ -182,6 +182,12 @@ def list_page(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int, o
     return [_row(store, r) for r in tx.execute(ordered.limit(limit).offset(offset))]
 
 
+def asked(store: Store, tx: Tx) -> list[AccessRow]:
+    """Return all requests that this node made."""
+    rows = tx.execute(sa.select(*_COLUMNS).where(accesses.c.side == QUERIER).order_by(accesses.c.opened_ms))
+    return [_row(store, row) for row in rows]
+
+
 def count(tx: Tx) -> dict[str, int]:
     """Return the number of requests as ``side.state``."""
     rows = tx.execute(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,6 +241,26 @@ def opened(tx: Tx, states: Sequence[str]) -> list[tuple[str, str, int]]:
         )
     )
     return [(row.side, row.agreement, row.opened_ms) for row in rows]
+
+
+def shown_cases(store: Store, tx: Tx, side: str, chunk: int = 500) -> Iterator[CaseRow]:
+    """Yield the cases of a side that people may see, in the order of their ids; each is opened."""
+    last = ("", b"")
+    while True:
+        rows = tx.execute(
+            sa.select(*_COLUMNS)
+            .where(
+                cases.c.side == side,
+                cases.c.quiet.is_(False),
+                sa.tuple_(cases.c.peer, cases.c.request_id) > sa.tuple_(*map(sa.literal, last)),
+            )
+            .order_by(cases.c.peer, cases.c.request_id)
+            .limit(chunk)
+        ).all()
+        if not rows:
+            return
+        yield from (_row(store, row) for row in rows)
+        last = (rows[-1].peer, rows[-1].request_id)
 
 
 def count_cases(tx: Tx) -> dict[str, int]:

@@ -163,16 +163,19 @@ class FoundRecord:
     record: Record = field(repr=False)
 
 
-def naming(store: Store, tx: Tx, kind: IdentifierType, value: str, limit: int) -> list[FoundRecord]:
-    """Return the records that name, or named before they were amended, an identifier; the oldest first.
+def naming(
+    store: Store, tx: Tx, identifiers: Sequence[tuple[IdentifierType, str]], without: Collection[str], limit: int
+) -> list[FoundRecord]:
+    """Return the records that name, or named before they were amended, one of some identifiers; the oldest first.
 
     Args:
         store: The store.
         tx: A transaction.
-        kind: Of the identifier.
-        value: In its canonical form.
+        identifiers: In their canonical form.
+        without: Categories that are left out before anything is counted.
         limit: At most so many.
     """
+    subjects = [_subject(store, kind, value) for kind, value in identifiers]
     rows = tx.execute(
         sa.select(
             records.c.id,
@@ -182,8 +185,10 @@ def naming(store: Store, tx: Tx, kind: IdentifierType, value: str, limit: int) -
             records.c.version,
             records.c.sealed,
         )
-        .join(subject_index, subject_index.c.ref_index == records.c.ref_index)
-        .where(subject_index.c.subject == _subject(store, kind, value))
+        .where(
+            records.c.ref_index.in_(sa.select(subject_index.c.ref_index).where(subject_index.c.subject.in_(subjects))),
+            records.c.category.not_in(list(without)),
+        )
         .order_by(records.c.id)
         .limit(limit)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,13 @@ from connector_psi.domain.purposes import ProfileRole
 from connector_psi.domain.records import IdentifierType
 from connector_psi.domain.rights import REGIMES, answer_due
 from connector_psi.errors import InputError, PurposeRefusedError
+from connector_psi.node import subjects
+from connector_psi.node.service import Service
 from connector_psi.pki import Role
+from connector_psi.rpc.client import PeerConnector
 from tests.integration import live
 from tests.privacy.staging import container
+from tests.simulation import casework
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
@@ -206,3 +212,127 @@ def test_what_an_earlier_version_of_a_record_named_is_found_too(federation: Fede
     federation.services["ics2"].registration.register([declaration("M1", box(UNKNOWN), route="CO")], "test")
     for value in (BOX, UNKNOWN):
         assert [held["reference"] for held in asked(federation, value)["processing"]] == ["M1"]
+
+
+# What came of a record, whoever asked and however long ago. Each of these has its own nodes.
+
+
+@contextmanager
+def begun(
+    root: Path, *boxes: str, hits: Sequence[tuple[str, str, str]] = (("DE1", BOX, "sis.38.g"),)
+) -> Iterator[Federation]:
+    """Customs has declared boxes, N.SIS has alerts (reference, box, category), and each has the other's set."""
+    made = Federation(root)
+    try:
+        made.services["ics2"].registration.register([declaration(f"M{n}", box(v)) for n, v in enumerate(boxes)], "test")
+        made.services["sis"].registration.register([alert(r, box(v), category=c) for r, v, c in hits], "test")
+        made.settle()
+        yield made
+    finally:
+        made.close()
+
+
+def decided(federation: Federation, *, approve: bool) -> bytes:
+    request_id = ask_about_sought(federation)
+    federation.settle()
+    federation.services["sis"].received.decide(request_id, person("sis"), "as it is", approve=approve)
+    federation.settle(rounds=60)
+    return request_id
+
+
+def test_a_disclosure_is_named_after_its_agreement_ended_and_after_its_recipient_erased_it(tmp_path: Path) -> None:
+    with begun(tmp_path, BOX) as federation:
+        decided(federation, approve=True)
+        (before,) = asked(federation, BOX, "sis")["processing"][0]["disclosed"]
+        for code in ("sis", "ics2"):
+            federation.close(code)
+            federation.edit_policy(code, ("  SIS-OBJ:\n", "  SIS-OBX:\n"))
+            federation.open(code)
+        assert "SIS-OBJ:ics2-sis" not in [b.code for b in federation.services["sis"].node.agreements()]
+        assert asked(federation, BOX, "sis")["processing"][0]["disclosed"] == [before]
+        federation.clock.advance(4 * 366 * 24 * 3600)
+        for service in federation.services.values():
+            service.erasure.run()
+            service.tick_recalls()
+        assert asked(federation, BOX, "sis")["processing"][0]["disclosed"] == [before]
+        (received,) = asked(federation, BOX)["processing"][0]["received"]
+        assert (received["state"], received["fields"]) == ("expired", before["fields"])
+        assert received["erased"]
+
+
+def test_what_was_asked_and_not_disclosed_is_named_with_its_state(tmp_path: Path) -> None:
+    with begun(tmp_path, BOX) as federation:
+        ask_about_sought(federation)
+        federation.settle()
+        for state, approve in (("awaiting_decision", None), ("released", False)):
+            if approve is not None:
+                (view,) = federation.services["sis"].cases.list()
+                federation.services["sis"].received.decide(view.row.request_id, person("sis"), "no", approve=approve)
+                federation.settle(rounds=60)
+            annex = asked(federation, BOX, "sis")
+            (held,) = annex["processing"]
+            (refused,) = held["not_disclosed"]
+            assert held["disclosed"] == []
+            assert (refused["by"], refused["state"]) == ("ics2", state)
+            (note,) = annex["before_sending"]
+            assert note.startswith("SIS-OBJ:ics2-sis: ask ics2 whether telling of its request would prejudice")
+
+
+def test_access_that_was_asked_by_case_is_named_at_who_asked(tmp_path: Path) -> None:
+    with contextlib.closing(casework.begun(tmp_path)) as federation:
+        request_id = casework.ask(federation).request_id
+        number = casework.CONTAINER[1]
+        (access,) = asked(federation, number, "police")["processing"][0]["access"]
+        assert (access["agreement"], access["with"], access["state"]) == (casework.AGREEMENT, "ics2", "drafted")
+        federation.settle(3, 10)
+        casework.grant(federation, request_id)
+        federation.settle(3, 10)
+        (access,) = asked(federation, number, "police")["processing"][0]["access"]
+        assert access["state"] == "queried"
+        # The owner got a number of identifiers, and none of them.
+        assert asked(federation, number)["processing"][0]["access"] == []
+
+
+def test_an_annex_that_is_cut_says_so_and_what_is_restricted_takes_no_room_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subjects, "MAX_RECORDS", 2)
+    discreet = [(f"DE36{n}", BOX, "sis.36") for n in range(3)]
+    with begun(tmp_path, hits=[*discreet, ("DE1", BOX, "sis.38.g"), ("DE2", BOX, "sis.38.g")]) as federation:
+        sis = federation.services["sis"]
+        annex = asked(federation, BOX, "sis")
+        assert [held["reference"] for held in annex["processing"]] == ["DE1", "DE2"]
+        assert annex["complete"] is True
+        sis.registration.register([alert("DE4", box(BOX), category="sis.36")], "test")
+        assert asked(federation, BOX, "sis")["complete"] is True
+        sis.registration.register([alert("DE3", box(BOX))], "test")
+        annex = asked(federation, BOX, "sis")
+        assert ([held["reference"] for held in annex["processing"]], annex["complete"]) == (["DE1", "DE2"], False)
+        federation.close("sis")
+        page = tmp_path / "annex.html"
+        shown = live.run("dsr", tmp_path / "sis", "--type", "container", "--html", page, stdin=BOX.encode())
+        assert "Not complete" in shown.out
+        assert "Not complete" in page.read_text()
+
+
+def test_a_node_that_is_being_served_answers_too_and_the_identifier_stays_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    directory = live.make_node(tmp_path / "nodes", "ics2", "ics2")
+    service = Service(directory, PeerConnector)
+    service.registration.register([declaration("M1", box(BOX))], "test")
+    service.close()
+    spelled = "csqu 305438-3"
+    with live.serving(directory) as (served,):
+        done = live.run("dsr", directory, "--type", "container", "--json", stdin=spelled.encode())
+        missed = live.run("dsr", directory, "--type", "container", "--json", stdin=UNKNOWN.encode())
+        refused = live.run("dsr", directory, "--type", "container", stdin=b"CSQU3054384")
+    assert (done.code, [held["reference"] for held in done.json["processing"]]) == (0, ["M1"])
+    assert (missed.code, missed.json["processing"], refused.code) == (0, [], 2)
+    left = b"".join(p.read_bytes() for p in (*directory.rglob("*"), *temporary.rglob("*"), served.log) if p.is_file())
+    said = (done.out + done.err + missed.out + missed.err + refused.out + refused.err).encode()
+    for value in (BOX, spelled, UNKNOWN, "CSQU3054384"):
+        assert value.encode() not in left + said
