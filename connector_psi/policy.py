@@ -307,6 +307,18 @@ def category_number(agreement: Agreement, category: str) -> int:
     return agreement.categories.index(category) + 1 if category in agreement.category_at_match else 0
 
 
+def own_purpose(pack: PolicyPack, purpose: Purpose, role: str) -> OwnPurpose:
+    """Return the purpose of the own node for which the policy lets people of a role work.
+
+    Raises:
+        PurposeRefusedError: No policy in force names the role for it.
+    """
+    for own in pack.own:
+        if own.purpose is purpose and own.status is not Status.BLOCKED and role in {each.value for each in own.people}:
+            return own
+    raise PurposeRefusedError(f"the policy lets nobody of this role act for this purpose: {purpose.value}")
+
+
 def capacity_for(agreement: Agreement, token_class: TokenClass) -> Capacity:
     """Return what may be asked under a class.
 

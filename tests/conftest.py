@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,13 @@ def shared() -> Path:
     if not (path / "reference").is_dir():
         pytest.skip("third-party reference material is absent: set CONNECTOR_PSI_SHARED to its folder")
     return path
+
+
+@pytest.fixture(params=["FAREAST-14", "FARWEST12"])
+def far_away(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock is set to another zone: fourteen hours before UTC, or twelve behind it (POSIX writes it the other way)."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", request.param)
+        time.tzset()
+        yield
+    time.tzset()

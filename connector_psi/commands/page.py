@@ -49,12 +49,12 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page.
+    """Write a page, or another text, as it is.
 
     Raises:
         ConfigError: The file cannot be written.
     """
     try:
-        path.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None

@@ -12,6 +12,7 @@ import typer
 
 from connector_psi import errors, pki, policy
 from connector_psi.audit.entries import encode_time
+from connector_psi.commands import page
 from connector_psi.commands.output import EXIT_CODES, AsCert, AsJson, MaybeCert, emit, listing, out, say, table
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.records import Field
@@ -103,15 +104,15 @@ def policy_matrix(
     packs = [load_policy(path) for path in files]
     rows = matrix(packs)
     if html is not None:
-        _write(html, encode_page(packs))
+        page.write(html, encode_page(packs))
     if csv is not None:
-        _write(csv, encode_csv(rows))
+        page.write(csv, encode_csv(rows))
     if update is not None:
         try:
             document = update.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             raise errors.ConfigError(f"{update}: unreadable, or not UTF-8") from None
-        _write(update, update_document(document, packs, str(update)))
+        page.write(update, update_document(document, packs, str(update)))
 
     def text() -> None:
         found = sheets(packs)
@@ -125,13 +126,6 @@ def policy_matrix(
             listing(f"{sheet.code}  {sheet.purpose}", (*sheet.facts, *learnt))
 
     emit([asdict(row) for row in rows], as_json, text)
-
-
-def _write(path: Path, content: str) -> None:
-    try:
-        path.write_text(content, encoding="utf-8", newline="")
-    except OSError as error:
-        raise errors.ConfigError(f"{path}: {error.strerror}") from None
 
 
 @policy_app.command("diff")

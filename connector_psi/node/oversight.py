@@ -12,7 +12,7 @@ from connector_psi.audit.bodies import OpenedBody
 from connector_psi.audit.checkpoint import verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.audit.merkle import leaf_hash
-from connector_psi.domain.purposes import Purpose, Status
+from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import (
     ApprovalMissingError,
     InputError,
@@ -22,7 +22,7 @@ from connector_psi.errors import (
 )
 from connector_psi.node.node import OWNER, QUERIER, Node
 from connector_psi.pki import PersonIdentity, Role
-from connector_psi.policy import OwnPurpose
+from connector_psi.policy import own_purpose
 from connector_psi.storage.store import Tx
 
 MAX_ENTRIES = 256
@@ -110,7 +110,7 @@ class Oversight:
         Raises:
             PurposeRefusedError: The policy's purpose of oversight does not name the person's role.
         """
-        self._purpose(person)
+        own_purpose(self._node.pack, Purpose.OVERSIGHT, person.role.value)
         all_of_it = person.role is not Role.SUPERVISOR
         return [
             (raw, b"") if all_of_it or parse_leaf(raw).side is not OWNER else (None, leaf_hash(raw))
@@ -138,7 +138,7 @@ class Oversight:
         """
         node = self._node
         node.check_alive()
-        own = self._purpose(person)
+        own = own_purpose(self._node.pack, Purpose.OVERSIGHT, person.role.value)
         if not reason.strip():
             raise ApprovalMissingError("a reason is needed")
         if len(reason) > MAX_REASON or not 0 < len(indexes) <= MAX_BODIES or len(set(indexes)) != len(indexes):
@@ -176,16 +176,6 @@ class Oversight:
                 except KeyUnavailableError:
                     body = None
             yield index, body
-
-    def _purpose(self, person: PersonIdentity) -> OwnPurpose:
-        for own in self._node.pack.own:
-            if (
-                own.purpose is Purpose.OVERSIGHT
-                and own.status is not Status.BLOCKED
-                and person.role.value in {role.value for role in own.people}
-            ):
-                return own
-        raise PurposeRefusedError("the policy lets nobody of this role audit queries")
 
 
 def _may_be_audited(leaf: Leaf) -> bool:

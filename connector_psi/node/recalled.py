@@ -27,6 +27,7 @@ from connector_psi.disclosure import CaseState, Envelope, Outcome, RecallEffect
 from connector_psi.errors import (
     ConflictError,
     FormatError,
+    InputError,
     ProtocolError,
     PurposeRefusedError,
 )
@@ -140,12 +141,13 @@ class Recalled:
 
         Raises:
             PurposeRefusedError: There is no such recall.
+            InputError: The note is too long.
             ConflictError: It is acknowledged already, or the outcome of its case did not come yet.
         """
         node = self._node
         node.check_alive()
         if len(note) > MAX_TEXT:
-            raise ConflictError("a note has at most 4000 characters")
+            raise InputError("note: more than 4000 characters")
         with node.store.write() as tx:
             row = store.find_recall(node.store, tx, recall_id, side=cases.QUERIER)
             if row is None:

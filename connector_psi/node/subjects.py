@@ -26,10 +26,10 @@ from connector_psi import policy
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import Outcome
 from connector_psi.domain.identifiers import normalise
-from connector_psi.domain.purposes import CATEGORIES, Handling, Purpose, Status
+from connector_psi.domain.purposes import CATEGORIES, Handling, Purpose
 from connector_psi.domain.records import IdentifierType
 from connector_psi.domain.rights import REGIMES, answer_due
-from connector_psi.errors import InputError, NormalisationError, PurposeRefusedError
+from connector_psi.errors import InputError, NormalisationError
 from connector_psi.node.node import QUERIER, Node, from_millis
 from connector_psi.pack import words
 from connector_psi.pki import PersonIdentity
@@ -71,7 +71,7 @@ class Subjects:
         """
         node = self._node
         node.check_alive()
-        own = self._purpose(person)
+        own = policy.own_purpose(node.pack, Purpose.DATA_SUBJECT_RIGHTS, person.role.value)
         if len(reference) > MAX_REFERENCE:
             raise InputError("reference: more than 200 characters")
         wanted = _canonical(kind, value)
@@ -96,16 +96,6 @@ class Subjects:
                 purpose=own.purpose.value,
             )
         return self._annex([identifier.value for identifier, _ in wanted], told, cut, reference, received)
-
-    def _purpose(self, person: PersonIdentity) -> policy.OwnPurpose:
-        for own in self._node.pack.own:
-            if (
-                own.purpose is Purpose.DATA_SUBJECT_RIGHTS
-                and own.status is not Status.BLOCKED
-                and person.role.value in {role.value for role in own.people}
-            ):
-                return own
-        raise PurposeRefusedError("the policy lets nobody of this role answer data subjects")
 
     def _annex(
         self, kinds: list[str], told: list[dict[str, Any]], cut: bool, reference: str, received: date | None

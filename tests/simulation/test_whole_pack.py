@@ -6,7 +6,7 @@ What should leave is read from the policies as text, not asked of the engine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from connector_psi.encoding.manifest import parse_manifest
 from connector_psi.errors import ConfigError, PurposeRefusedError
 from connector_psi.node.node import QUERIER, Bound
 from connector_psi.node.service import Service
+from connector_psi.pki import PersonIdentity, Role
 from connector_psi.policy import Agreement, check_runnable
 from connector_psi.storage import cases as case_store
 from connector_psi.storage import owned, queried
@@ -316,6 +317,26 @@ def test_sets_of_n_sis_end_two_days_after_their_source_and_never_go_to_europol(p
         for epoch in owned.list_epochs(tx):
             if epoch.not_after_ms is not None and epoch.published_ms is not None:
                 assert epoch.not_after_ms - epoch.published_ms <= 48 * 3_600_000
+
+
+def test_for_purposes_of_the_own_node_only_whom_the_policy_names_may_work(played: Played) -> None:
+    acts: dict[str, Callable[[Service, PersonIdentity], object]] = {
+        "cpsi:DataSubjectRights": lambda service, who: service.subjects.search("container", container(1), who),
+        "cpsi:Oversight": lambda service, who: service.oversight.audit_entries(0, 1, who),
+    }
+    for code, service in played.federation.services.items():
+        own = yaml.safe_load((played.federation.root / code / "policy.yaml").read_text())["own_node"]
+        named = {terms["purpose"]: set(terms["people"]) for terms in own.values()}
+        # Tests on synthetic data are a status of nodes, and nothing that a person does at one.
+        assert named.keys() == {*acts, "cpsi:TestingOnSyntheticData"}
+        for purpose, act in acts.items():
+            for role in Role:
+                who = person(code, role, "somebody")
+                if role.value in named[purpose]:
+                    act(service, who)
+                else:
+                    with pytest.raises(PurposeRefusedError):
+                        act(service, who)
 
 
 def test_everything_disclosed_is_erased_on_its_day_at_both_sides(played: Played) -> None:

@@ -435,6 +435,15 @@ def test_working_days_are_those_of_utc() -> None:
     assert disclosure.working_days_after(start, 1) == datetime(2027, 3, 8, 23, 30, tzinfo=UTC)
 
 
+@pytest.mark.usefixtures("far_away")
+@pytest.mark.parametrize(
+    ("start", "end"), [("2027-03-05T12:00", "2027-03-08T12:00"), ("2027-03-08T01:00", "2027-03-09T01:00")]
+)
+def test_working_days_are_those_of_utc_wherever_the_machine_stands(start: str, end: str) -> None:
+    at = disclosure.working_days_after(datetime.fromisoformat(start).replace(tzinfo=UTC), 1)
+    assert at == datetime.fromisoformat(end).replace(tzinfo=UTC)
+
+
 class TestWhatIsSaid:
     """Texts name the place, in words that people search for, and never a value."""
 

@@ -586,6 +586,10 @@ class TestExplained:
             for same in (now, elsewhere):
                 assert explain(terms, **self.given(terms, now=same)).decision.allowed is allowed
 
+    @pytest.mark.usefixtures("far_away")
+    def test_a_day_is_one_of_utc_wherever_the_machine_stands(self) -> None:
+        self.test_a_day_is_one_of_utc_and_the_first_and_last_count()
+
     def test_somebody_who_may_not_decide_does_not_end_the_list(self) -> None:
         terms = agreement()
         people = ["urn:connector-psi:person:ics2:dpo:d1", "urn:connector-psi:person:cz:officer:x", OFFICER]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from connector_psi.domain.purposes import CATEGORIES, ProfileRole, Purpose, Status
+from connector_psi.domain.purposes import CATEGORIES, LegalBasis, Purpose, Status
 from connector_psi.domain.records import Field, IdentifierType
 from connector_psi.pack import words
 from connector_psi.pack.matrix import OWN_NODE, matrix
@@ -12,6 +12,8 @@ from connector_psi.policy import Reason
 from tests.unit.pack import permitted as product
 
 SHIPPED = "as shipped, synthetic"
+AGREEMENTS_IN_ALL_STATES = 180
+"""18 directions between two roles, two of them of blocked agreements, in ten states."""
 
 
 @cache
@@ -43,8 +45,10 @@ def test_the_whole_product_was_asked() -> None:
     agreements = {(line.agreement, line.querier, line.owner) for line in lines}
     assert len(product.templates()) == 13
     assert len(agreements) == 16
-    # Each agreement that can be made in a state, for every purpose and category.
-    assert asked.decisions > len(agreements) * len(Purpose) * len(CATEGORIES) * 4
+    # Each agreement that can be made in a state, for every purpose and category; twice more where something is allowed.
+    assert asked.agreements == AGREEMENTS_IN_ALL_STATES
+    assert asked.decisions == asked.agreements * len(Purpose) * len(CATEGORIES) + 2 * asked.allowed
+    assert asked.allowed == sum(len(line.categories.split()) for line in lines)
     assert asked.reasons >= {
         Reason.ALLOWED, Reason.BLOCKED, Reason.REQUIREMENTS_MISSING, Reason.NOT_IN_FORCE, Reason.PURPOSE_NOT_AGREED,
         Reason.CATEGORY_NOT_COVERED,
@@ -64,39 +68,54 @@ def test_no_agreement_lets_an_authority_learn_for_a_purpose_of_another() -> None
 
 
 def test_a_field_that_a_record_has_alone_is_never_more_than_it_is_among_all() -> None:
-    """So that the table, which was asked with every field there, holds for every record."""
-    (variant,) = [v for v in product.VARIANTS if v.name == SHIPPED]
+    """So that the table, which was asked with every field there, holds for every record, in every state."""
     golden = {
-        (line.agreement, line.querier, line.owner, category): {name.split(" ")[0] for name in line.fields.split("; ")}
+        (line.status, line.agreement, line.querier, line.owner, category): {
+            name.split(" ")[0] for name in line.fields.split("; ")
+        }
         for line in _asked()[0]
-        if line.status == SHIPPED
         for category in line.categories.split()
     }
-    for querier in ProfileRole:
-        for owner in ProfileRole:
-            for agreement in product._agreements(variant, querier, owner):
-                for category in agreement.categories:
-                    known = golden.get((agreement.template, querier.value, owner.value, category), set())
-                    for name in Field:
-                        for consent in ((), tuple(Field)):
-                            decision = product.ask(
-                                agreement, variant, agreement.purpose, category, (name, Field.SUBJECT_CLASS), consent
-                            )
-                            assert {f.value for f in decision.disclosed} <= known
+    for variant, querier, owner, agreement in product.agreements():
+        for category in agreement.categories:
+            known = golden.get((variant.name, agreement.template, querier.value, owner.value, category), set())
+            for name in Field:
+                for consent in ((), tuple(Field)):
+                    decision = product.ask(
+                        agreement, variant, agreement.purpose, category, (name, Field.SUBJECT_CLASS), consent
+                    )
+                    assert {f.value for f in decision.disclosed} <= known
+
+
+def test_a_legal_basis_is_allowed_if_and_only_if_its_agreement_names_it() -> None:
+    permitted = {(line.status, line.agreement, line.querier, line.owner) for line in _asked()[0]}
+    bases = set()
+    for variant, querier, owner, agreement in product.agreements():
+        may = (variant.name, agreement.template, querier.value, owner.value) in permitted
+        for basis in LegalBasis:
+            decision = product.ask(agreement, variant, agreement.purpose, agreement.categories[0], basis=basis.value)
+            assert decision.allowed == (may and basis in product.templates()[agreement.template].legal_basis), basis
+            bases.add((agreement.template, basis, decision.reason))
+    for code, template in product.templates().items():
+        refused = {basis for found, basis, reason in bases if (found, reason) == (code, Reason.LEGAL_BASIS_NOT_AGREED)}
+        if template.status is not Status.BLOCKED:
+            assert refused == set(LegalBasis) - set(template.legal_basis), "told by its reason"
 
 
 def test_the_table_and_the_matrix_for_lawyers_say_the_same() -> None:
     table = {
-        (line.agreement, line.purpose, words.category_words(category), name.split(" ")[0])
+        (line.agreement, line.purpose, line.querier, line.owner, words.category_words(category), name.split(" ")[0])
         for line in _asked()[0]
         if line.status == SHIPPED
         for category in line.categories.split()
         for name in line.fields.split("; ")
     }
     shown = {
-        (row.agreement, row.purpose, row.category, row.field)
+        (row.agreement, row.purpose, querier, owner, row.category, row.field)
         for row in matrix(product.packs().values())
         if row.owner != OWN_NODE and row.status != Status.BLOCKED
+        for querier in row.querier.split(" or ")
+        for owner in row.owner.split(" or ")
     }
     assert table == shown
 
