@@ -17,6 +17,7 @@ from connector_psi.domain.records import Field, IdentifierType, Record
 from connector_psi.errors import (
     ApprovalMissingError,
     ConflictError,
+    InputError,
     ProtocolError,
     PurposeRefusedError,
     UnavailableError,
@@ -412,7 +413,9 @@ def test_nobody_acknowledges_twice_or_before_the_outcome_came(federation: Federa
     withdraw(federation)
     (row,) = recalls(federation)
     ics2 = federation.services["ics2"]
-    ics2.recalled.acknowledge(row.recall_id, person("ics2"))
+    with pytest.raises(InputError, match="note: more than 4000 characters"):
+        ics2.recalled.acknowledge(row.recall_id, person("ics2"), "x" * 4001)
+    ics2.recalled.acknowledge(row.recall_id, person("ics2"), "x" * 4000)
     with pytest.raises(ConflictError, match="acknowledged already"):
         ics2.recalled.acknowledge(row.recall_id, person("ics2", name="officer2"))
     with pytest.raises(PurposeRefusedError):

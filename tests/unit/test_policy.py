@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import pickle
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import rfc8785
 from pydantic import ValidationError
 
-from connector_psi.domain.purposes import GLOBAL_REFUSALS, Condition, HandlingCode, Mode, ProfileRole, Status
+from connector_psi.domain.purposes import GLOBAL_REFUSALS, Condition, HandlingCode, Mode, ProfileRole, Purpose, Status
 from connector_psi.domain.records import Field, IdentifierType, TokenClass
 from connector_psi.errors import ConfigError, PurposeRefusedError
 from connector_psi.pack.checks import Severity, check_pack
@@ -38,6 +39,7 @@ from connector_psi.policy import (
     handling_codes_of,
     instantiate,
     judge,
+    own_purpose,
     pack_hash,
     policy_hash,
 )
@@ -638,3 +640,24 @@ class TestIdentity:
         with pytest.raises(ValidationError) as caught:
             Template.model_validate({**template("SIS-OBJ").model_dump(), "classes": ("nonsense",)})
         assert "Value error, not a token class [" in str(caught.value)
+
+
+class TestOwnNode:
+    """Purposes of the own node."""
+
+    def test_the_policy_names_who_may_work_for_which_purpose(self) -> None:
+        pack = parse_policy(RAW)
+        assert own_purpose(pack, Purpose.DATA_SUBJECT_RIGHTS, "dpo").code == "DSR"
+        for role in ("auditor", "dpo", "supervisor"):
+            assert own_purpose(pack, Purpose.OVERSIGHT, role).code == "DPO-AUD"
+        for purpose, role in (
+            (Purpose.DATA_SUBJECT_RIGHTS, "officer"), (Purpose.DATA_SUBJECT_RIGHTS, ""), (Purpose.OVERSIGHT, "admin"),
+        ):  # fmt: skip
+            with pytest.raises(PurposeRefusedError, match=rf"^the policy lets nobody .* purpose: {purpose.value}$"):
+                own_purpose(pack, purpose, role)
+
+    def test_a_purpose_that_is_blocked_lets_nobody_work(self) -> None:
+        pack = parse_policy(RAW)
+        blocked = tuple(own.model_copy(update={"status": Status.BLOCKED}) for own in pack.own)
+        with pytest.raises(PurposeRefusedError):
+            own_purpose(replace(pack, own=blocked), Purpose.DATA_SUBJECT_RIGHTS, "dpo")
