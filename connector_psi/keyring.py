@@ -285,6 +285,11 @@ class Keyring:
         """Signs log checkpoints, and nothing else."""
         return Ed25519PrivateKey.from_private_bytes(self._get(self._folder / "log.key", _ad("log")))
 
+    @property
+    def witness_key(self) -> Ed25519PrivateKey:
+        """Cosigns checkpoints of other logs, and nothing else: ``tlog-cosignature`` wants a key of its own."""
+        return Ed25519PrivateKey.from_private_bytes(self.node_key("witness").reveal())
+
     def node_key(self, purpose: str) -> SecretBytes:
         """Derive the 32-byte key of an at-rest purpose (``payload``, ``case``, ``set``); the same on every call.
 

@@ -198,6 +198,8 @@ class Template(_Terms):
     code: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9]{1,7}(-[A-Z0-9]{1,8})?$")]
     querier: _NonEmptySetOf[ProfileRole]
     owner: _NonEmptySetOf[ProfileRole]
+    witnesses_synthetic: Annotated[int, Constraint(ge=0, le=9)] = 0
+    """Witnesses that are wanted between nodes that hold synthetic data only."""
 
 
 class Agreement(_Terms):
@@ -254,7 +256,7 @@ def instantiate(
         querier: Code of the authority that learns first, ``[a-z0-9]{2,16}``.
         owner: Code of the authority whose set is asked.
         synthetic: Whether both nodes hold synthetic data only.
-        witnesses: Overrides the template's number; by default that number, or 0 on synthetic data.
+        witnesses: Overrides the template's number; by default that number, or ``witnesses_synthetic``.
 
     Raises:
         ConfigError: A code is malformed, both are the same, or real data would go without a witness.
@@ -263,7 +265,7 @@ def instantiate(
     if querier == owner:
         raise ConfigError(f"{template.code}: querier and owner are the same authority")
     if witnesses is None:
-        witnesses = 0 if synthetic else template.witnesses
+        witnesses = template.witnesses_synthetic if synthetic else template.witnesses
     if witnesses == 0 and not synthetic:
         raise ConfigError(f"{code}: witnesses: at least one outside synthetic data")
     terms = {name: getattr(template, name) for name in _Terms.model_fields}

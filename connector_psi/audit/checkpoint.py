@@ -1,8 +1,8 @@
 """Signed notes, checkpoints and receipts, in the C2SP formats that other tools read.
 
 Decides: the exact text of each, what is refused, whose signature counts. Leaves to others: when to sign
-(``audit.log``), which keys to trust (the caller passes them), cosignatures of witnesses (signature type 0x04, carried
-through unread here: a note may hold signatures of unknown keys).
+(``audit.log``), which keys to trust (the caller passes them), what witnesses say (``audit.cosignature``; here their
+lines are carried through unread: a note may hold signatures of unknown keys).
 
 Everything parsed here comes from outside: sizes are bounded before anything is decoded, base64 is accepted in its one
 canonical form, so that one statement has one byte string.
@@ -155,11 +155,29 @@ def encode_note(note: Note) -> bytes:
         raise FormatError("note: number of signatures")
     for line in note.signatures:
         _check_name(line.name)
-    lines = [f"{_DASH}{s.name} {_b64(s.key_id + s.signature)}\n" for s in note.signatures]
-    raw = (note.text + "\n" + "".join(lines)).encode("utf-8")
+    raw = (note.text + "\n").encode("utf-8") + b"".join(map(encode_signature, note.signatures))
     if parse_note(raw) != note:
         raise FormatError("note: a signature line does not have its form")
     return raw
+
+
+def encode_signature(signature: NoteSignature) -> bytes:
+    """Return a signature line as it stands in a note, newline at its end included."""
+    return f"{_DASH}{signature.name} {_b64(signature.key_id + signature.signature)}\n".encode()
+
+
+def parse_signatures(raw: bytes) -> tuple[NoteSignature, ...]:
+    """Return the signatures of lines that a witness answers with; the inverse of ``encode_signature`` for each.
+
+    Raises:
+        FormatError: Not signature lines, or more than 64.
+    """
+    if len(raw) > MAX_NOTE_BYTES:
+        raise FormatError("note: too long")
+    lines = _utf8(raw, "note").split("\n")
+    if lines.pop() or not 1 <= len(lines) <= MAX_SIGNATURES:
+        raise FormatError("note: not signature lines")
+    return tuple(_parse_signature(line) for line in lines)
 
 
 def parse_note(raw: bytes) -> Note:

@@ -110,8 +110,16 @@ class LogBackend(Protocol[Tx_contra]):
         """
         ...
 
-    def append(self, tx: Tx_contra, index: int, leaf: bytes, nodes: Sequence[Node], body: SealedBody | None) -> None:
-        """Store a leaf, the nodes it completes and its body.
+    def append(
+        self,
+        tx: Tx_contra,
+        index: int,
+        leaf: bytes,
+        nodes: Sequence[Node],
+        body: SealedBody,
+        erase_after: datetime,
+    ) -> None:
+        """Store a leaf, the nodes it completes, and its body with its time.
 
         An index that exists already, or leaves a gap, and a node that exists already with another hash are refused.
 
@@ -285,7 +293,7 @@ class Log(Generic[Tx]):
             at_least=at_least,
         )
         digest = leaf_hash(leaf)
-        self._backend.append(tx, index, leaf, append_nodes(index, digest, self._reader(tx)), sealed)
+        self._backend.append(tx, index, leaf, append_nodes(index, digest, self._reader(tx)), sealed, due)
         return Appended(index=index, leaf=leaf, leaf_hash=digest)
 
     def checkpoint(self, tx: Tx) -> bytes:
@@ -320,6 +328,19 @@ class Log(Generic[Tx]):
             ProofInvalidError: The stored checkpoint is not this log's.
         """
         self._checked_past(tx, self._backend.size(tx))
+
+    def check_prefix(self, tx: Tx, signed: Checkpoint, what: str) -> None:
+        """Check that a checkpoint is a prefix of this log.
+
+        Args:
+            tx: Open transaction.
+            signed: What this log's key signed, whoever kept it.
+            what: Names it in the error.
+
+        Raises:
+            LogForkError: It is not.
+        """
+        self._check_prefix(tx, self._backend.size(tx), signed.size, signed.root, what)
 
     def prove_inclusion(self, tx: Tx, index: int, size: int) -> list[bytes]:
         """Return the proof that leaf ``index`` is in the tree of the first ``size`` leaves.
@@ -441,7 +462,7 @@ class Log(Generic[Tx]):
         if signed_size > size:
             raise LogForkError(f"log: {what} is ahead of the tree; was an older backup restored?")
         if root(signed_size, self._reader(tx)) != signed_root:
-            raise LogForkError(f"log: {what} is of another history")
+            raise LogForkError(f"log: {what} is of another history; does another instance sign this log?")
 
     def _leaves(self, tx: Tx, size: int) -> Iterator[tuple[int, bytes]]:
         for start in range(0, size, _PAGE):

@@ -26,7 +26,8 @@ class Alarm:
 
     code: str
     """``case.answer_overdue``: the time that the agreement sets for an answer is over.
-    ``recall.acknowledgement_overdue``: two working days after a recall nobody acknowledged it."""
+    ``recall.acknowledgement_overdue``: two working days after a recall nobody acknowledged it.
+    ``peer.log_forked``: the peer's log signed two histories; nothing is exchanged with it any more."""
     agreement: str
     side: str
     count: int
@@ -42,7 +43,8 @@ class Alarms:
     def current(self, tx: Tx) -> list[Alarm]:
         """Return the alarms that stand now, by code, agreement and side."""
         return sorted(
-            [*self._overdue(tx), *self._unacknowledged(tx)], key=lambda alarm: (alarm.code, alarm.agreement, alarm.side)
+            [*self._overdue(tx), *self._unacknowledged(tx), *self._forked()],
+            key=lambda alarm: (alarm.code, alarm.agreement, alarm.side),
         )
 
     def tell(self) -> None:
@@ -67,3 +69,7 @@ class Alarms:
     def _unacknowledged(self, tx: Tx) -> list[Alarm]:
         found = recalls.overdue(tx, self._node.now_ms())
         return [Alarm("recall.acknowledgement_overdue", agreement, side, count) for side, agreement, count in found]
+
+    def _forked(self) -> list[Alarm]:
+        node = self._node
+        return [Alarm("peer.log_forked", b.code, b.side.value, 1) for b in node.agreements() if node.is_forked(b.peer)]

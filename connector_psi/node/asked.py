@@ -286,7 +286,7 @@ class AskedCases:
         except FormatError:
             raise ProtocolError(f"{bound.code}: malformed disclosure") from None
         disclosure.verify_release(bound.agreement, envelope, row.request_id)
-        leaf = verify_leaf(answer.proof, peer.log_vkey, Event.CASE_OUTCOME, bound.code, epoch=row.epoch)
+        leaf = verify_leaf(self._node, bound, answer.proof, Event.CASE_OUTCOME, epoch=row.epoch)
         if leaf.request_id != row.request_id or leaf.source_commitment != commitment:
             raise ProtocolError(f"{bound.code}: the owner's log entry is about something else")
         return envelope

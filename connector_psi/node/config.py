@@ -7,12 +7,16 @@ the key named.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from connector_psi.audit.cosignature import parse_witness_key
 from connector_psi.disclosure import CASE_TIME_S
 from connector_psi.domain.purposes import ProfileRole
 from connector_psi.domain.toml import parse_toml
@@ -22,6 +26,14 @@ MAX_RECORDS_PER_ROUND = 100_000
 MAX_PORT = 65_535
 MAX_CONFIG_BYTES = 65_536
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+
+
+def is_loopback(url: str) -> bool:
+    """Return whether a URL names this machine, by address or as ``localhost``."""
+    host = urlsplit(url).hostname or ""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 class _Section(BaseModel):
@@ -107,6 +119,27 @@ class LogSection(_Section):
 
     checkpoint_s: Seconds = 1.0
     """Time between two signed checkpoints while the log grows."""
+    witness_s: Seconds = 1.0
+    """Time between two looks for checkpoints that witnesses have not cosigned yet."""
+
+
+class WitnessSection(_Section):
+    """A witness that is no peer, such as a supervisory authority's; it speaks C2SP tlog-witness over HTTP."""
+
+    vkey: str = Field(max_length=400)
+    """Its key, ``name+id+key``, as it was handed over."""
+    url: str = Field(pattern=r"^https?://[^\s?#]+$", max_length=500)
+    """What ``/add-checkpoint`` is put behind. Plain HTTP is for the machine itself."""
+
+    @model_validator(mode="after")
+    def _is_a_witness(self) -> Self:
+        try:
+            parse_witness_key(self.vkey)
+        except FormatError as error:
+            raise ValueError(f"vkey: {error}") from None
+        if self.url.startswith("http:") and not is_loopback(self.url):
+            raise ValueError("url: plain HTTP is for addresses of this machine only")
+        return self
 
 
 class TranscriptSection(_Section):
@@ -126,6 +159,7 @@ class NodeConfig(_Section):
     disclosure: DisclosureSection = DisclosureSection()
     log: LogSection = LogSection()
     transcript: TranscriptSection = TranscriptSection()
+    witnesses: tuple[WitnessSection, ...] = Field(default=(), max_length=16)
 
     @model_validator(mode="after")
     def _no_recording_of_real_data(self) -> Self:

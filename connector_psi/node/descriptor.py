@@ -27,7 +27,7 @@ class Descriptor(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    v: int = Field(ge=1, le=1)
+    v: int = Field(ge=2, le=2)
     authority: str = Field(pattern=r"^[a-z0-9]{2,16}$")
     role: ProfileRole
     address: str = Field(pattern=r"^.+:\d{1,5}$", max_length=300)
@@ -35,6 +35,9 @@ class Descriptor(BaseModel):
     root_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     signing_key: str = Field(pattern=r"^[0-9a-f]{64}$")
     log_vkey: str = Field(max_length=400)
+    """Of its log (C2SP signed-note)."""
+    witness_vkey: str = Field(max_length=400)
+    """With which it cosigns the logs of others (C2SP tlog-cosignature)."""
 
     @property
     def public_key(self) -> Ed25519PublicKey:

@@ -16,7 +16,7 @@ Rules, in this order:
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,12 +170,12 @@ def fit_agreements(node: Node, tx: Tx, peer: Descriptor) -> None:
             policy.policy_hash(agreement),
             agreement.model_dump_json().encode(),
         )
-        if peer_store.put_agreement(tx, row):
-            _log(node, tx, "in_force", row)
+        if not peer_store.has_agreement(tx, row.code, row.policy_hash):
+            peer_store.put_agreement(tx, replace(row, leaf_index=_log(node, tx, "in_force", row)))
 
 
-def _log(node: Node, tx: Tx, action: str, row: peer_store.AgreementRow) -> None:
-    node.append(
+def _log(node: Node, tx: Tx, action: str, row: peer_store.AgreementRow) -> int:
+    return node.append(
         tx,
         Event.POLICY_CHANGE,
         # Whole, so that an audit can tell later what could be asked under it.
@@ -183,4 +183,4 @@ def _log(node: Node, tx: Tx, action: str, row: peer_store.AgreementRow) -> None:
         agreement=row.code,
         policy_hash=row.policy_hash,
         side=Side(row.side),
-    )
+    ).index

@@ -105,7 +105,7 @@ class Granting:
             return None
         assert head.leaf_index is not None
         try:
-            node.leaf_proof(head.leaf_index)
+            node.leaf_proof(head.leaf_index, bound.agreement)
         except UnavailableError:
             # No checkpoint covers the decision yet.
             return None

@@ -19,7 +19,8 @@ import structlog
 
 from connector_psi import pki, policy
 from connector_psi.audit import merkle
-from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, verify_checkpoint
+from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, parse_note, parse_vkey, verify_checkpoint
+from connector_psi.audit.cosignature import Cosigner, Trust, WitnessKey, parse_witness_key
 from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.guard import FileGuard
 from connector_psi.audit.log import Appended, Log
@@ -40,6 +41,7 @@ from connector_psi.node.governing import bring_into_force, pack_of, read_signed
 from connector_psi.node.ports import LeafProof
 from connector_psi.storage import peers as peer_store
 from connector_psi.storage import policies
+from connector_psi.storage import witnesses as witness_store
 from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
 from connector_psi.storage.store import Store, Tx
@@ -47,6 +49,8 @@ from connector_psi.storage.store import Store, Tx
 logger = structlog.get_logger("connector_psi.node")
 
 QUERIER, OWNER = Side.QUERIER, Side.OWNER
+COSIGNED_LOOKED_AT = 64
+"""So many of the newest cosigned checkpoints are looked at for one with all wanted witnesses."""
 SILENT_BODY_BYTES = 8_192
 """Of every sealed body at an owner that gets no notice: what a case became must not show in its length."""
 
@@ -59,6 +63,8 @@ class Bound:
     policy_hash: bytes
     side: Side
     peer: str
+    leaf_index: int = -1
+    """Of the POLICY_CHANGE that brought it into force; -1 for one that is not in force any more."""
 
     @property
     def code(self) -> str:
@@ -133,10 +139,21 @@ class Node:
         self._state = threading.Lock()
         self._peers: dict[str, Descriptor] = {}
         self._bound: dict[str, Bound] = {}
+        self._witnesses: dict[WitnessKey, str | None] = {}
+        self._forked: set[str] = set()
+        self._under_witnesses: set[tuple[str, int]] = set()
         with self.store.write() as tx:
             self.log.recover(tx)
+            self._check_forks(tx)
         bring_into_force(self, self.policy)
         self.refresh_peers()
+
+    def _check_forks(self, tx: Tx) -> None:
+        """What a witness once showed of this log must be in it, or the node does not start."""
+        for row in witness_store.list_forks(tx):
+            if row.origin == self.signer.name:
+                signed = verify_checkpoint(row.second, self.signer.vkey, self.signer.name)
+                self.log.check_prefix(tx, signed, f"a checkpoint of size {signed.size} that a witness holds")
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -193,13 +210,19 @@ class Node:
         with self.store.read() as tx:
             rows = peer_store.list_peers(tx)
             agreement_rows = peer_store.list_agreements(tx)
+            forks = {row.origin for row in witness_store.list_forks(tx)}
         found = {row.authority: parse_descriptor(row.descriptor) for row in rows if row.state == "active"}
         bound = {}
         for row in agreement_rows:
             agreement = policy.Agreement.model_validate_json(row.definition)
-            bound[row.code] = Bound(agreement, row.policy_hash, Side(row.side), row.peer)
+            bound[row.code] = Bound(agreement, row.policy_hash, Side(row.side), row.peer, row.leaf_index)
+        witnesses: dict[WitnessKey, str | None] = {parse_witness_key(w.vkey): None for w in self.config.witnesses}
+        witnesses |= {parse_witness_key(d.witness_vkey): authority for authority, d in found.items()}
+        witnesses[Cosigner(witness_name(self.authority), self.keyring.witness_key).key] = self.authority
         with self._state:
-            self._peers, self._bound = found, bound
+            self._peers, self._bound, self._witnesses = found, bound, witnesses
+            self._forked = {a for a, d in found.items() if parse_vkey(d.log_vkey).name in forks}
+            self._under_witnesses.clear()
 
     def agreements(self, side: Side | None = None) -> list[Bound]:
         """Return the agreements in force, optionally of one side."""
@@ -223,6 +246,11 @@ class Node:
         with self._state:
             return authority in self._peers
 
+    def is_forked(self, authority: str) -> bool:
+        """Return whether a peer's log is known to have signed two histories."""
+        with self._state:
+            return authority in self._forked
+
     def bound(self, code: str, side: Side, peer: str | None = None) -> Bound:
         """Return an agreement that may run now.
 
@@ -240,8 +268,21 @@ class Node:
         if found is None or found.side is not side or (peer is not None and found.peer != peer):
             raise PurposeRefusedError("no such agreement")
         self.peer(found.peer)
+        if self.is_forked(found.peer):
+            raise PurposeRefusedError(f"{code}: the peer's log signed two histories")
         self.check_runnable(found.agreement)
+        self._check_policy_witnessed(found)
         return found
+
+    def _check_policy_witnessed(self, bound: Bound) -> None:
+        known = (bound.code, bound.leaf_index)
+        if not bound.agreement.witnesses or known in self._under_witnesses:
+            return
+        try:
+            self.leaf_proof(bound.leaf_index, bound.agreement)
+        except UnavailableError:
+            raise UnavailableError(f"{bound.code}: the policy waits for its witnesses") from None
+        self._under_witnesses.add(known)
 
     def bound_of_case(self, tx: Tx, code: str, side: Side, peer: str) -> Bound:
         """Return the agreement of a case, also of one whose peer was revoked or that left the policy since.
@@ -271,14 +312,34 @@ class Node:
         """Refuse an agreement that may not run now.
 
         Raises:
-            PurposeRefusedError: It is gated, not in force, or wants witness signatures, which this version does
-                not verify.
+            PurposeRefusedError: It is gated, or not in force.
         """
         policy.check_runnable(agreement, self.clock.now(), synthetic=self.synthetic)
-        if agreement.witnesses:
-            raise PurposeRefusedError(
-                f"{agreement.code}: witness signatures are wanted, and this version verifies none"
-            )
+
+    # Witnesses
+
+    def witnesses(self) -> dict[WitnessKey, str | None]:
+        """Return the witnesses that this node trusts: itself, its peers, and those of ``node.toml`` (no authority)."""
+        with self._state:
+            return dict(self._witnesses)
+
+    def asked_witnesses(self) -> dict[WitnessKey, str | None]:
+        """Return the witnesses that this node has its own log cosigned by.
+
+        Not by itself, nor by whoever must not notice what this node does under an agreement.
+        """
+        kept_from = {b.peer for b in self.agreements(QUERIER) if is_silent(b.agreement)}
+        return {key: whose for key, whose in self.witnesses().items() if whose not in {self.authority, *kept_from}}
+
+    def trust(self, agreement: policy.Agreement, log: str) -> Trust:
+        """Return whose cosignatures count for a log under an agreement.
+
+        Args:
+            agreement: Whose number of witnesses is wanted.
+            log: Authority whose log it is.
+        """
+        parties = frozenset({agreement.querier, agreement.owner})
+        return Trust(self.witnesses(), agreement.witnesses, log, parties)
 
     # The log
 
@@ -360,26 +421,42 @@ class Node:
                 raise ProofInvalidError(f"leaf {index}: what is stored is not what was hashed")
         return leaves
 
-    def leaf_proof(self, index: int) -> LeafProof:
-        """Return a leaf with its proof under the newest checkpoint.
+    def leaf_proof(self, index: int, agreement: policy.Agreement) -> LeafProof:
+        """Return a leaf with its proof under the newest checkpoint that has the witnesses that the agreement wants.
 
         Raises:
-            UnavailableError: No checkpoint covers the leaf yet: nothing that depends on it may leave.
+            UnavailableError: No such checkpoint covers the leaf yet: nothing that depends on it may leave.
         """
         self.check_alive()
         with self.store.read() as tx:
-            note = self.entries.latest_checkpoint(tx)
-            size = 0 if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name).size
-            if note is None or index >= size:
-                raise UnavailableError("no checkpoint covers the entry yet")
+            note, size = self._witnessed(tx, index + 1, agreement)
             (leaf,) = self.read_leaves(tx, index, index + 1)
             proof = self.log.prove_inclusion(tx, index, size)
         return LeafProof(leaf, index, tuple(proof), note)
+
+    def _witnessed(self, tx: Tx, at_least: int, agreement: policy.Agreement) -> tuple[bytes, int]:
+        if not agreement.witnesses:
+            note = self.entries.latest_checkpoint(tx)
+            size = 0 if note is None else verify_checkpoint(note, self.signer.vkey, self.signer.name).size
+            if note is None or size < at_least:
+                raise UnavailableError("no checkpoint covers the entry yet")
+            return note, size
+        trust = self.trust(agreement, self.authority)
+        for size in self.entries.cosigned_sizes(tx, at_least, COSIGNED_LOOKED_AT):
+            note = self.entries.cosigned(tx, size)
+            if note is not None and trust.suffices(parse_note(note)):
+                return note, size
+        raise UnavailableError("no checkpoint with the wanted witnesses covers the entry yet")
 
 
 def log_origin(authority: str) -> str:
     """Return the origin line of an authority's log (C2SP tlog-checkpoint)."""
     return f"connector-psi.internal/log/{authority}"
+
+
+def witness_name(authority: str) -> str:
+    """Return the key name under which an authority cosigns the logs of others (C2SP tlog-cosignature)."""
+    return f"connector-psi.internal/witness/{authority}"
 
 
 def millis(when: datetime) -> int:

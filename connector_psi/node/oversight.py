@@ -37,14 +37,15 @@ class Oversight:
         self._node = node
 
     def checkpoint(self) -> bytes:
-        """Return the newest signed checkpoint.
+        """Return the newest signed checkpoint, with what witnesses said of it so far.
 
         Raises:
             UnavailableError: None is signed yet.
         """
-        self._node.check_alive()
-        with self._node.store.read() as tx:
-            note = self._node.entries.latest_checkpoint(tx)
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            note = node.entries.cosigned(tx, self._signed_size(tx))
         if note is None:
             raise UnavailableError("no checkpoint is signed yet")
         return note

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from connector_psi.audit.witness import Submission
     from connector_psi.disclosure import RecallCause, RecallEffect
     from connector_psi.protocol.owner import Query
+    from connector_psi.witness.cosigning import WitnessAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +154,29 @@ class OwnerPort(Protocol):
         """Tell it, as the querier that was told, that what was disclosed is wrong or withdrawn."""
         ...
 
+    def add_checkpoint(self, submission: Submission) -> WitnessAnswer:
+        """Ask it, as a witness, to cosign a checkpoint of this node's log."""
+        ...
+
     def acknowledge_recall(self, message: Acknowledgement) -> None:
         """Tell it what became of a recall here."""
         ...
 
 
+class WitnessPort(Protocol):
+    """A witness: a peer, or one of no authority."""
+
+    def add_checkpoint(self, submission: Submission) -> WitnessAnswer:
+        """Ask it to cosign a checkpoint of this node's log."""
+        ...
+
+
 class Connector(Protocol):
-    """Reaches peers."""
+    """Reaches peers, and witnesses that are no peers."""
+
+    def witness(self, name: str) -> WitnessPort:
+        """Return the witness of ``node.toml`` whose key has this name."""
+        ...
 
     def owner(self, authority: str) -> OwnerPort:
         """Return the peer with this code; connecting happens on first use."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -210,13 +211,10 @@ class Publishing:
 
     def runnable(self) -> list[str]:
         """Return the agreements that this node owns and that may run now."""
-        node, codes = self._node, []
-        for bound in node.agreements(OWNER):
-            try:
-                node.check_runnable(bound.agreement)
-            except PurposeRefusedError:
-                continue
-            codes.append(bound.code)
+        codes = []
+        for bound in self._node.agreements(OWNER):
+            with suppress(PurposeRefusedError, UnavailableError):
+                codes.append(self._node.bound(bound.code, OWNER).code)
         return codes
 
     def retire(self) -> list[tuple[str, int]]:
@@ -290,7 +288,9 @@ class Publishing:
             raise KeyUnavailableError(f"{code}: no set is published")
         assert row.signature is not None
         assert row.leaf_index is not None
-        return ManifestAnswer(row.manifest, row.signature, node.leaf_proof(row.leaf_index), self.fresh_until_ms(code))
+        return ManifestAnswer(
+            row.manifest, row.signature, node.leaf_proof(row.leaf_index, bound.agreement), self.fresh_until_ms(code)
+        )
 
     def read_set(self, peer: str, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
         """Yield a set's file from an offset on, in pieces of at most 512 KiB.
@@ -309,7 +309,7 @@ class Publishing:
         if (row.not_after_ms or 0) <= node.now_ms() or not is_of_policy(row, bound):
             raise KeyUnavailableError("the set has expired, or its policy has")
         # Covers the set only once its entry is under a checkpoint.
-        node.leaf_proof(row.leaf_index or 0)
+        node.leaf_proof(row.leaf_index or 0, bound.agreement)
         key = node.keyring.epoch_file_key(row.agreement, row.epoch)
         with SealedFile(node.layout.owned_set(row.agreement, row.epoch) / _FILES[file], key) as sealed:
             if offset > sealed.size_bytes:

@@ -23,7 +23,7 @@ from typing import Any
 
 from connector_psi import policy
 from connector_psi.audit import merkle
-from connector_psi.audit.checkpoint import parse_vkey, verify_checkpoint
+from connector_psi.audit.checkpoint import parse_note, parse_vkey, verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.purposes import Mode
@@ -184,7 +184,7 @@ class Querying:
                 raise ProtocolError(f"{code}: an epoch not newer than the newest taken")
             if queried.seen_in_other_epoch(tx, code, keys, manifest.epoch) or len(set(keys)) != len(keys):
                 raise ProtocolError(f"{code}: a key of another epoch")
-        verify_leaf(answer.proof, peer.log_vkey, Event.SET_PUBLISH, code, manifest_hash=digest, epoch=manifest.epoch)
+        verify_leaf(node, bound, answer.proof, Event.SET_PUBLISH, manifest_hash=digest, epoch=manifest.epoch)
         return manifest
 
     def _map(self, code: str, manifest: manifests.Manifest) -> _Mapped:
@@ -551,30 +551,31 @@ class Querying:
 
 
 def verify_leaf(
-    proof: LeafProof, vkey: str, event: Event, agreement: str, *, manifest_hash: bytes | None = None, epoch: int | None
+    node: Node, bound: Bound, proof: LeafProof, event: Event, *, manifest_hash: bytes | None = None, epoch: int | None
 ) -> Leaf:
-    """Check that a peer's log holds a leaf with these fields, and return the leaf.
+    """Check that the other side's log holds a leaf with these fields, under the witnesses that the agreement wants.
+
+    Returns the leaf.
 
     Raises:
-        ProtocolError: The leaf says something else, or checkpoint or proof do not verify. Never ``AuditError``: that is
-            for this node's own log, and ends the node.
+        ProtocolError: The leaf says something else, or checkpoint, proof or witnesses do not suffice. Never
+            ``AuditError``: that is for this node's own log, and ends the node.
     """
+    code = bound.code
     try:
-        key = parse_vkey(vkey)
+        key = parse_vkey(node.peer(bound.peer).log_vkey)
         checkpoint = verify_checkpoint(proof.checkpoint, key, key.name)
         merkle.verify_inclusion(
             merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, list(proof.proof), checkpoint.root
         )
+        witnessed = node.trust(bound.agreement, bound.peer).suffices(parse_note(proof.checkpoint))
         leaf = parse_leaf(proof.leaf)
     except (AuditError, FormatError):
-        raise ProtocolError(f"{agreement}: a log entry does not prove") from None
-    if (
-        leaf.event is not event
-        or leaf.agreement != agreement
-        or leaf.epoch != epoch
-        or leaf.manifest_hash != manifest_hash
-    ):
-        raise ProtocolError(f"{agreement}: a log entry says something else")
+        raise ProtocolError(f"{code}: a log entry does not prove") from None
+    if not witnessed:
+        raise ProtocolError(f"{code}: a log entry is not under the witnesses that the agreement wants")
+    if leaf.event is not event or leaf.agreement != code or leaf.epoch != epoch or leaf.manifest_hash != manifest_hash:
+        raise ProtocolError(f"{code}: a log entry says something else")
     return leaf
 
 

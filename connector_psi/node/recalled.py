@@ -263,7 +263,7 @@ class Recalled:
         except FormatError:
             raise ProtocolError(f"{bound.code}: malformed recall") from None
         disclosure.verify_release(bound.agreement, envelope, message.case_id)
-        leaf = verify_leaf(message.proof, peer.log_vkey, Event.RECALL, bound.code, epoch=None)
+        leaf = verify_leaf(self._node, bound, message.proof, Event.RECALL, epoch=None)
         if leaf.request_id != message.recall_id or leaf.source_commitment != commitment:
             raise ProtocolError(f"{bound.code}: the owner's log entry is about something else")
         return envelope

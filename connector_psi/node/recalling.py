@@ -417,10 +417,11 @@ class Recalling:
         node = self._node
         with node.store.read() as tx:
             row = store.get_recall(node.store, tx, cases.OWNER, peer, recall_id)
-        if row is None or row.state != store.SENDING:
-            return 0
+            if row is None or row.state != store.SENDING:
+                return 0
+            bound = node.bound_of_case(tx, row.agreement, OWNER, peer)
         try:
-            proof = node.leaf_proof(row.leaf_index)
+            proof = node.leaf_proof(row.leaf_index, bound.agreement)
         except UnavailableError:
             # No checkpoint covers the entry yet; the next turn comes soon.
             return 0

@@ -143,7 +143,7 @@ class ReceivedCases:
             PurposeRefusedError: No such agreement with this peer, or no such case of it.
         """
         node = self._node
-        node.bound(code, OWNER, peer)
+        bound = node.bound(code, OWNER, peer)
         # Whatever became of the case, the same is done up to here and to the first return: the clock is read before
         # anything is known, and the row stays closed, for opening it takes longer once there is an outcome in it.
         now = node.now_ms()
@@ -163,7 +163,7 @@ class ReceivedCases:
         if now < row.payload["served_ms"]:
             return None
         try:
-            proof = node.leaf_proof(row.leaf_index)
+            proof = node.leaf_proof(row.leaf_index, bound.agreement)
         except UnavailableError:
             # No checkpoint covers the entry yet. The peer sees PENDING, as for any case that is not served.
             return None

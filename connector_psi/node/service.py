@@ -42,6 +42,7 @@ from connector_psi.node.replay import Replay, replay
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
 from connector_psi.node.subjects import Subjects
+from connector_psi.node.witnessing import Witnessing
 from connector_psi.storage import records
 
 logger = structlog.get_logger("connector_psi.node")
@@ -96,6 +97,7 @@ class Service:
         self.asked_access = AskedAccess(self.node, self.connector, self.querying)
         self.accesses = AccessViews(self.node)
         self.oversight = Oversight(self.node)
+        self.witnessing = Witnessing(self.node, self.connector)
         self.subjects = Subjects(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
@@ -164,6 +166,10 @@ class Service:
     def tick_log(self) -> None:
         """Sign a checkpoint if the log grew."""
         self.node.checkpoint()
+
+    def tick_witnesses(self) -> int:
+        """Have the newest checkpoint cosigned. Returns how many witnesses did."""
+        return self.witnessing.collect()
 
     def tick_publish(self) -> list[Published]:
         """Publish what is due and end what is over.
@@ -282,6 +288,7 @@ class Service:
         settings = self.node.config
         loops: list[tuple[str, Callable[[], object], float]] = [
             ("log", self.tick_log, settings.log.checkpoint_s),
+            ("witnesses", self.tick_witnesses, settings.log.witness_s),
             ("records", self.registration.expire, 1.0),
             ("alarms", self.alarms.tell, 60.0),
             ("erasure", self.tick_erasure, 10.0),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from connector_psi import pki
 from connector_psi.audit.checkpoint import NoteSigner, encode_vkey
+from connector_psi.audit.cosignature import Cosigner, encode_witness_key
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.domain.toml import parse_toml
 from connector_psi.encoding.atomicfile import atomic_file
@@ -20,7 +21,7 @@ from connector_psi.errors import ConfigError, FormatError
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
 from connector_psi.node.descriptor import Descriptor, encode_descriptor
-from connector_psi.node.node import log_origin
+from connector_psi.node.node import log_origin, witness_name
 from connector_psi.pack import signing
 from connector_psi.pack.reading import load_policy
 
@@ -142,7 +143,7 @@ def sign_policy(layout: Layout, clock: Clock, people: Sequence[str] = SIGNERS) -
 def _descriptor(config: NodeConfig, keyring: Keyring, root_pem: bytes) -> Descriptor:
     signer = NoteSigner(log_origin(config.node.authority), keyring.log_key)
     return Descriptor(
-        v=1,
+        v=2,
         authority=config.node.authority,
         role=config.node.role,
         address=config.node.listen,
@@ -150,6 +151,7 @@ def _descriptor(config: NodeConfig, keyring: Keyring, root_pem: bytes) -> Descri
         root_sha256=pki.root_fingerprint(root_pem),
         signing_key=keyring.signing_key.public_key().public_bytes_raw().hex(),
         log_vkey=encode_vkey(signer.vkey),
+        witness_vkey=encode_witness_key(Cosigner(witness_name(config.node.authority), keyring.witness_key).key),
     )
 
 

@@ -12,7 +12,7 @@ from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, Node, from_millis
 from connector_psi.node.publishing import newest_set
 from connector_psi.oprf.group import backend_name
-from connector_psi.storage import accesses, cases, owned, policies, queried, recalls, records
+from connector_psi.storage import accesses, cases, owned, policies, queried, recalls, records, witnesses
 from connector_psi.storage.policies import PolicyRow
 
 if TYPE_CHECKING:
@@ -84,8 +84,29 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "recalls": recalls.count_recalls(tx),
         }
     checkpoint = node.signed_checkpoint()
-    status["log"] = {"origin": node.signer.name, "size": size, "signed_size": checkpoint.size if checkpoint else 0}
+    status["log"] = {
+        "origin": node.signer.name,
+        "size": size,
+        "signed_size": checkpoint.size if checkpoint else 0,
+        **_witnesses(node),
+    }
     return status
+
+
+def _witnesses(node: Node) -> dict[str, object]:
+    """Up to which size each witness cosigned this log, what this node cosigned of others, and forks that were found."""
+    with node.store.read() as tx:
+        return {
+            "witnesses": {key.name: node.entries.cosigned_by(tx, key.name) for key in node.asked_witnesses()},
+            "witnessed": [
+                {"origin": row.origin, "size": row.size, "seen": _time(row.seen_ms)}
+                for row in witnesses.list_witnessed(tx)
+            ],
+            "forks": [
+                {"origin": row.origin, "size": row.size, "found": _time(row.found_ms)}
+                for row in witnesses.list_forks(tx)
+            ],
+        }
 
 
 def _capacity(used: int, of: int) -> dict[str, int]:
@@ -101,7 +122,7 @@ def _policy(node: Node, row: PolicyRow | None) -> dict[str, object]:
     """The policy in force: its hash, since when, who signed the file that is there, and when."""
     return {
         "hash": node.policy.pack_hash.hex(),
-        "since": f"{from_millis(row.in_force_ms):%Y-%m-%dT%H:%M:%SZ}" if row else None,
+        "since": _time(row.in_force_ms) if row else None,
         "signed_by": [
             {"person": s.person.id, "role": s.person.role.value, "time": encode_time(s.time)}
             for s in node.policy.signers
@@ -123,3 +144,7 @@ def _age(now: int, then: int | None) -> int | None:
 
 def _left(now: int, then: int | None) -> int | None:
     return None if then is None else (then - now) // 1000
+
+
+def _time(ms: int) -> str:
+    return f"{from_millis(ms):%Y-%m-%dT%H:%M:%SZ}"

@@ -342,6 +342,7 @@ _COMPARE: Final[Mapping[str, _Compare]] = MappingProxyType(
         "max_set_age_h": _number_of("the encoded set lives", "hours", more_is_wider=True),
         "case_window_days": _number_of("a match can become a case for", "days", more_is_wider=True),
         "witnesses": _number_of("witnesses of the log", "needed", more_is_wider=False),
+        "witnesses_synthetic": _number_of("witnesses of the log", "needed on synthetic data", more_is_wider=False),
         "handling": _other("handling", lambda handling: words.HANDLING_WORDS[handling]),
         "retention_class": _retention,
         "status": _ordered("status", (Status.BLOCKED, Status.PILOT, Status.ENABLED), lambda status: status.value),

@@ -16,6 +16,7 @@ from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment b
 import grpc
 
 from connector_psi import errors, pki
+from connector_psi.audit.cosignature import parse_witness_key
 from connector_psi.domain.coverage import Coverage
 from connector_psi.domain.records import Record, Supersession
 from connector_psi.node import ports
@@ -31,11 +32,14 @@ from connector_psi.rpc.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
+from connector_psi.witness.client import HttpWitness
 
 if TYPE_CHECKING:
+    from connector_psi.audit.witness import Submission
     from connector_psi.node.node import Node
     from connector_psi.node.registration import Result
     from connector_psi.protocol.owner import Query
+    from connector_psi.witness.cosigning import WitnessAnswer
 
 DEADLINE_S = 25.0
 T = TypeVar("T")
@@ -86,6 +90,7 @@ class PeerClient:
         self._channel = channel
         self._matching = matching_pb2_grpc.MatchingServiceStub(channel)
         self._disclosure = disclosure_pb2_grpc.DisclosureServiceStub(channel)
+        self._audit = audit_pb2_grpc.AuditServiceStub(channel)
 
     def close(self) -> None:
         """Close the connection."""
@@ -151,6 +156,13 @@ class PeerClient:
         request = convert.recall_request(message)
         _raised(lambda: self._disclosure.Recall(request, timeout=DEADLINE_S), self._where)
 
+    def add_checkpoint(self, submission: Submission) -> WitnessAnswer:
+        """Ask it to cosign a checkpoint of this node's log."""
+        request = convert.submission_message(submission)
+        return convert.witness_answer(
+            _raised(lambda: self._audit.AddCheckpoint(request, timeout=DEADLINE_S), self._where)
+        )
+
     def acknowledge_recall(self, message: ports.Acknowledgement) -> None:
         """Tell an owner what became of a recall."""
         request = convert.acknowledgement_request(message)
@@ -186,6 +198,17 @@ class PeerConnector:
             client = PeerClient(authority, channel)
             self._clients[authority] = (address, client)
             return client
+
+    def witness(self, name: str) -> HttpWitness:
+        """Return the witness of ``node.toml`` whose key has this name.
+
+        Raises:
+            PurposeRefusedError: There is none.
+        """
+        for witness in self._node.config.witnesses:
+            if parse_witness_key(witness.vkey).name == name:
+                return HttpWitness(witness.url, name)
+        raise errors.PurposeRefusedError("no such witness")
 
     def forget(self, authority: str) -> None:
         """Drop the connection to a peer."""

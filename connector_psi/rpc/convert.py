@@ -10,8 +10,10 @@ import json
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from connector_psi.audit.checkpoint import parse_checkpoint, parse_note
+from connector_psi.audit.witness import Refusal, Submission
 from connector_psi.disclosure import RecallCause, RecallEffect
 from connector_psi.domain.records import (
     Field,
@@ -25,9 +27,10 @@ from connector_psi.domain.records import (
     TokenClass,
 )
 from connector_psi.domain.systems import SYSTEMS
-from connector_psi.errors import FormatError
+from connector_psi.errors import FormatError, ProtocolError
 from connector_psi.node import ports
-from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2, registry_pb2, types_pb2
+from connector_psi.rpc.v1 import audit_pb2, disclosure_pb2, matching_pb2, registry_pb2, types_pb2
+from connector_psi.witness.cosigning import WitnessAnswer
 
 if TYPE_CHECKING:
     # The command line comes through here on its way to a node that is served: it loads neither store nor PRF.
@@ -789,3 +792,52 @@ def recall_json(r: registry_pb2.Recall) -> dict[str, Any]:
         "acknowledged_by": r.acknowledged_by,
         "effect": r.effect,
     }
+
+
+# Witnesses
+
+_REFUSALS: Final[dict[Refusal, audit_pb2.WitnessRefusal.ValueType]] = {
+    Refusal.MALFORMED: audit_pb2.WITNESS_REFUSAL_MALFORMED,
+    Refusal.NOT_SIGNED: audit_pb2.WITNESS_REFUSAL_NOT_SIGNED,
+    Refusal.UNKNOWN_LOG: audit_pb2.WITNESS_REFUSAL_UNKNOWN_LOG,
+    Refusal.OTHER_SIZE: audit_pb2.WITNESS_REFUSAL_OTHER_SIZE,
+    Refusal.FORK: audit_pb2.WITNESS_REFUSAL_FORK,
+    Refusal.INCONSISTENT: audit_pb2.WITNESS_REFUSAL_INCONSISTENT,
+}
+_REFUSED: Final = {number: refusal for refusal, number in _REFUSALS.items()}
+
+
+def submission_message(submission: Submission) -> audit_pb2.AddCheckpointRequest:
+    """Return the request to cosign a checkpoint."""
+    return audit_pb2.AddCheckpointRequest(
+        old_size=submission.old_size, proof=submission.proof, checkpoint=submission.checkpoint
+    )
+
+
+def parse_submission(message: audit_pb2.AddCheckpointRequest) -> Submission:
+    """Return what a witness is asked; the witness judges it."""
+    return Submission(message.old_size, tuple(message.proof), message.checkpoint)
+
+
+def witness_answer_message(answer: WitnessAnswer) -> audit_pb2.AddCheckpointResponse:
+    """Return the answer of a witness."""
+    return audit_pb2.AddCheckpointResponse(
+        cosignature=answer.lines,
+        refusal=_REFUSALS[answer.refusal] if answer.refusal else audit_pb2.WITNESS_REFUSAL_UNSPECIFIED,
+        held=answer.held,
+    )
+
+
+def witness_answer(message: audit_pb2.AddCheckpointResponse) -> WitnessAnswer:
+    """Return the answer of a witness.
+
+    Raises:
+        ProtocolError: A refusal that this version does not know.
+    """
+    if message.refusal and message.refusal not in _REFUSED:
+        raise ProtocolError("a witness refuses for an unknown reason")
+    try:
+        held_size = parse_checkpoint(parse_note(message.held).text).size if message.held else 0
+    except FormatError:
+        raise ProtocolError("a witness holds something that is no checkpoint") from None
+    return WitnessAnswer(_REFUSED.get(message.refusal), message.cosignature, message.held, held_size)

@@ -15,7 +15,7 @@ from grpc_health.v1 import health, health_pb2
 from connector_psi import pki
 from connector_psi.disclosure import Grade
 from connector_psi.domain.records import Record
-from connector_psi.errors import FormatError, PurposeRefusedError, RefusedError
+from connector_psi.errors import FormatError, RefusedError
 from connector_psi.node.peering import PeerView
 from connector_psi.node.quality import coverage_part
 from connector_psi.node.registration import REJECTED, Position, Result
@@ -181,8 +181,9 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     def AddCheckpoint(
         self, request: audit_pb2.AddCheckpointRequest, context: Context
     ) -> audit_pb2.AddCheckpointResponse:
-        """Refused: witnessing is not part of this version."""
-        raise PurposeRefusedError("witnessing is not part of this version")
+        """Cosign a checkpoint of the caller's log."""
+        answer = self._service.witnessing.add_checkpoint(_peer(context), convert.parse_submission(request))
+        return convert.witness_answer_message(answer)
 
     def GetEntries(self, request: audit_pb2.GetEntriesRequest, context: Context) -> audit_pb2.GetEntriesResponse:
         """Leaves, for auditors."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 
 from connector_psi.audit.bodies import SealedBody
 from connector_psi.errors import ProofInvalidError
-from connector_psi.storage.schema import log_bodies, log_checkpoints, log_leaves, log_nodes
+from connector_psi.storage.schema import log_bodies, log_checkpoints, log_cosignatures, log_leaves, log_nodes
 from connector_psi.storage.store import Tx
 
 
@@ -30,22 +31,28 @@ class SqlLogBackend:
         return bytes(found)
 
     def append(
-        self, tx: Tx, index: int, leaf: bytes, nodes: Sequence[tuple[int, int, bytes]], body: SealedBody | None
+        self,
+        tx: Tx,
+        index: int,
+        leaf: bytes,
+        nodes: Sequence[tuple[int, int, bytes]],
+        body: SealedBody,
+        erase_after: datetime,
     ) -> None:
         """Add a leaf, the nodes it completes and its body; a leaf or node that stands already is an error."""
         tx.execute(sa.insert(log_leaves).values(idx=index, leaf=leaf))
         tx.execute(
             sa.insert(log_nodes), [{"level": level, "idx": i, "hash": node_hash} for level, i, node_hash in nodes]
         )
-        if body is not None:
-            tx.execute(
-                sa.insert(log_bodies).values(
-                    idx=index,
-                    key_id=body.key_id,
-                    wrapped_key=body.wrapped_key,
-                    sealed=body.nonce + body.ciphertext,
-                )
+        tx.execute(
+            sa.insert(log_bodies).values(
+                idx=index,
+                key_id=body.key_id,
+                wrapped_key=body.wrapped_key,
+                sealed=body.nonce + body.ciphertext,
+                erase_after_s=int(erase_after.timestamp()),
             )
+        )
 
     def read_leaves(self, tx: Tx, start: int, end: int) -> list[bytes]:
         """Return the leaves from ``start`` up to and not including ``end``."""
@@ -75,3 +82,54 @@ class SqlLogBackend:
     def save_checkpoint(self, tx: Tx, size: int, note: bytes) -> None:
         """Keep a signed checkpoint."""
         tx.execute(sa.insert(log_checkpoints).values(size=size, note=note))
+
+    def read_nodes(self, tx: Tx, level: int, start: int, end: int) -> list[bytes]:
+        """Return the hashes of complete subtrees from ``start`` up to and not including ``end``, in order."""
+        rows = tx.execute(
+            sa.select(log_nodes.c.hash)
+            .where(log_nodes.c.level == level, log_nodes.c.idx >= start, log_nodes.c.idx < end)
+            .order_by(log_nodes.c.idx)
+        )
+        return [bytes(node_hash) for node_hash in rows.scalars()]
+
+    def checkpoints(self, tx: Tx, start: int = 0, limit: int = -1) -> list[tuple[int, bytes]]:
+        """Return ``(size, note)`` of signed checkpoints from a size on, smallest first."""
+        query = sa.select(log_checkpoints.c.size, log_checkpoints.c.note).where(log_checkpoints.c.size >= start)
+        return [(row.size, bytes(row.note)) for row in tx.execute(query.order_by(log_checkpoints.c.size).limit(limit))]
+
+    # What witnesses said of them
+
+    def add_cosignatures(self, tx: Tx, size: int, lines: Iterable[tuple[str, bytes]]) -> None:
+        """Keep signature lines of witnesses, ``(name, line)``, for a checkpoint; a later one replaces an earlier."""
+        for name, line in lines:
+            where = (log_cosignatures.c.size == size, log_cosignatures.c.name == name)
+            tx.execute(sa.delete(log_cosignatures).where(*where))
+            tx.execute(sa.insert(log_cosignatures).values(size=size, name=name, line=line))
+
+    def cosigned(self, tx: Tx, size: int) -> bytes | None:
+        """Return the signed checkpoint of a size with all that witnesses said of it."""
+        note = tx.execute(sa.select(log_checkpoints.c.note).where(log_checkpoints.c.size == size)).scalar()
+        if note is None:
+            return None
+        lines = tx.execute(
+            sa.select(log_cosignatures.c.line).where(log_cosignatures.c.size == size).order_by(log_cosignatures.c.name)
+        )
+        return bytes(note) + b"".join(bytes(line) for line in lines.scalars())
+
+    def cosigned_sizes(self, tx: Tx, at_least: int, limit: int) -> list[int]:
+        """Return sizes of checkpoints of which some witness said something, the newest first."""
+        rows = tx.execute(
+            sa.select(log_cosignatures.c.size)
+            .where(log_cosignatures.c.size >= at_least)
+            .distinct()
+            .order_by(log_cosignatures.c.size.desc())
+            .limit(limit)
+        )
+        return [int(size) for size in rows.scalars()]
+
+    def cosigned_by(self, tx: Tx, name: str) -> int:
+        """Return the size of the newest checkpoint that a witness cosigned, 0 for none."""
+        found = tx.execute(
+            sa.select(sa.func.max(log_cosignatures.c.size)).where(log_cosignatures.c.name == name)
+        ).scalar()
+        return int(found or 0)

@@ -28,6 +28,8 @@ class AgreementRow:
     side: str
     policy_hash: bytes
     definition: bytes
+    leaf_index: int = -1
+    """Of the POLICY_CHANGE that brought it into force."""
 
 
 _AGREEMENT = tuple(agreements.c[name] for name in AgreementRow.__dataclass_fields__)
@@ -53,18 +55,24 @@ def list_peers(tx: Tx) -> list[PeerRow]:
     return [PeerRow(*row) for row in rows]
 
 
-def put_agreement(tx: Tx, row: AgreementRow) -> bool:
-    """Store an agreement. Returns False if exactly this one stood there already."""
-    old = tx.execute(sa.select(agreements.c.policy_hash).where(agreements.c.code == row.code)).scalar()
-    if old == row.policy_hash:
-        return False
+def has_agreement(tx: Tx, code: str, policy_hash: bytes) -> bool:
+    """Return whether exactly this agreement is stored."""
+    return tx.execute(sa.select(agreements.c.policy_hash).where(agreements.c.code == code)).scalar() == policy_hash
+
+
+def put_agreement(tx: Tx, row: AgreementRow) -> None:
+    """Store an agreement in the place of an earlier one of its code."""
     tx.execute(sa.delete(agreements).where(agreements.c.code == row.code))
     tx.execute(
         sa.insert(agreements).values(
-            code=row.code, peer=row.peer, side=row.side, policy_hash=row.policy_hash, definition=row.definition
+            code=row.code,
+            peer=row.peer,
+            side=row.side,
+            policy_hash=row.policy_hash,
+            definition=row.definition,
+            leaf_index=row.leaf_index,
         )
     )
-    return True
 
 
 def drop_agreements(tx: Tx, peer: str, keep: set[str]) -> list[AgreementRow]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 metadata = MetaData()
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
@@ -46,6 +46,8 @@ agreements = Table(
     Column("side", String, nullable=False),
     Column("policy_hash", LargeBinary, nullable=False),
     Column("definition", LargeBinary, nullable=False),
+    # Of its POLICY_CHANGE.
+    Column("leaf_index", BigInteger, nullable=False),
 )
 
 # The policies that came into force, the newest of them in force now.
@@ -357,7 +359,10 @@ log_bodies = Table(
     Column("key_id", String, nullable=False),
     Column("wrapped_key", LargeBinary, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
+    # As the leaf says, Unix seconds.
+    Column("erase_after_s", BigInteger, nullable=False),
     Index("log_bodies_key", "key_id"),
+    Index("log_bodies_due", "erase_after_s"),
 )
 
 log_checkpoints = Table(
@@ -365,4 +370,35 @@ log_checkpoints = Table(
     metadata,
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
+)
+
+# Of this node's own checkpoints: what witnesses said of them.
+log_cosignatures = Table(
+    "log_cosignatures",
+    metadata,
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("name", String, primary_key=True),
+    # The signature line, as it stands in a note.
+    Column("line", LargeBinary, nullable=False),
+)
+
+# Of other logs: the latest checkpoint that this node cosigned.
+witnessed = Table(
+    "witnessed",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+# Two checkpoints of one log, both signed by it, that cannot both be true. Never deleted.
+log_forks = Table(
+    "log_forks",
+    metadata,
+    Column("origin", String, primary_key=True),
+    Column("size", BigInteger, primary_key=True, autoincrement=False),
+    Column("first", LargeBinary, nullable=False),
+    Column("second", LargeBinary, nullable=False),
+    Column("found_ms", BigInteger, nullable=False),
 )

@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 from connector_psi.disclosure import TRANSITIONS, CaseState, OwnerCaseState
 from connector_psi.domain.purposes import Status
@@ -250,9 +251,12 @@ def test_the_settings_are_those_of_the_node() -> None:
     documented = {row[0]: row[1] for row in table("docs/architecture.md", "Settings", "key")}
     actual = {}
     for section_name, section_field in NodeConfig.model_fields.items():
-        for name, field in section_field.annotation.model_fields.items():
-            default = "set by init" if field.is_required() else str(field.default) or "empty"
-            actual[f"{section_name}.{name}"] = default
+        section, place, required = section_field.annotation, section_name, "set by init"
+        if isinstance(section_field.default, tuple):
+            # A list of tables, none by default.
+            section, place, required = get_args(section)[0], f"{section_name}[]", "required"
+        for name, field in section.model_fields.items():
+            actual[f"{place}.{name}"] = required if field.is_required() else str(field.default) or "empty"
     assert documented == actual
 
 

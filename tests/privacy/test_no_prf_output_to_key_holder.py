@@ -91,7 +91,7 @@ def sent(wired: Wired) -> list[Message]:
     found = [m for m in wired.messages() if m.owner == "sis" and m.direction == "request"]
     methods = {m.method for m in found}
     # N.SIS is owner of SIS-OBJ and querier of the agreements in which customs sends it covers of recalls on the hour.
-    assert methods - {"Recall"} == {"GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome"}
+    assert methods - {"Recall"} == {"GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome", "AddCheckpoint"}
     return found
 
 

@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connector_psi import pki
+from connector_psi.audit.witness import Submission
 from connector_psi.domain.records import Field, Identifier, IdentifierType, Record, SourceSystem
 from connector_psi.errors import UnavailableError
 from connector_psi.node import ports, setup
 from connector_psi.node.config import Layout
 from connector_psi.node.service import Service
 from connector_psi.protocol.owner import Query
+from connector_psi.witness.cosigning import WitnessAnswer
 
 
 class ManualClock:
@@ -108,6 +110,11 @@ class DirectOwner:
         self._service("recall").recalled.receive(self._caller, message)
         self._federation.fault("after:recall")
 
+    def add_checkpoint(self, submission: Submission) -> WitnessAnswer:
+        answer = self._service("add_checkpoint").witnessing.add_checkpoint(self._caller, submission)
+        self._federation.fault("after:add_checkpoint")
+        return answer
+
     def acknowledge_recall(self, message: ports.Acknowledgement) -> None:
         self._service("acknowledge_recall").recalling.acknowledge(self._caller, message)
         self._federation.fault("after:acknowledge_recall")
@@ -122,6 +129,9 @@ class DirectConnector:
 
     def owner(self, authority: str) -> DirectOwner:
         return DirectOwner(self._federation, self._caller, authority)
+
+    def witness(self, name: str) -> ports.WitnessPort:
+        return self._federation.witnesses[name]
 
     def forget(self, authority: str) -> None:
         pass
@@ -151,6 +161,8 @@ class Federation:
         self.seed = seed
         self.services: dict[str, Service] = {}
         self.queries: list[Query] = []
+        self.witnesses: dict[str, ports.WitnessPort] = {}
+        """Those that are no nodes, by the name of their key."""
         self.fault: Callable[[str], None] = lambda _name: None
         self._opened = 0
         for n, code in enumerate(profiles):
@@ -205,6 +217,8 @@ class Federation:
                 service.registration.expire()
                 service.tick_publish()
                 service.tick_log()
+            for service in self.services.values():
+                service.tick_witnesses()
             for service in self.services.values():
                 service.tick_query()
                 service.tick_cases()

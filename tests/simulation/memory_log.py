@@ -149,7 +149,9 @@ class MemoryBackend:
             raise ProofInvalidError(f"node {level}/{index}: missing")
         return node
 
-    def append(self, tx: MemoryTx, index: int, leaf: bytes, nodes: Sequence[Node], body: SealedBody | None) -> None:
+    def append(
+        self, tx: MemoryTx, index: int, leaf: bytes, nodes: Sequence[Node], body: SealedBody, erase_after: datetime
+    ) -> None:
         assert index == self.size(tx), "indices are not contiguous"
         tx.leaves.append(leaf)
         assert nodes[0][:2] == (0, index), "the first node is the leaf"
@@ -159,8 +161,7 @@ class MemoryBackend:
             held = tx.nodes.get((level, position), tx.base.nodes.get((level, position), digest))
             assert held == digest, "a node is rewritten"
             tx.nodes[level, position] = digest
-        if body is not None:
-            tx.bodies[index] = body
+        tx.bodies[index] = body
 
     def read_leaves(self, tx: MemoryTx, start: int, end: int) -> list[bytes]:
         assert 0 <= start <= end

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n connector_psi/rpc/v1/audit.proto\x12\x14\x63onnector_psi.rpc.v1\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"7\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"=\n\x19GetInclusionProofResponse\x12\x11\n\tleaf_hash\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x03(\x0c\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\",\n\x1bGetConsistencyProofResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"K\n\x14\x41\x64\x64\x43heckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\r\n\x05proof\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\",\n\x15\x41\x64\x64\x43heckpointResponse\x12\x13\n\x0b\x63osignature\x18\x01 \x01(\x0c\"1\n\x11GetEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"$\n\x12GetEntriesResponse\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c\x32\xb5\x04\n\x0c\x41uditService\x12h\n\rGetCheckpoint\x12*.connector_psi.rpc.v1.GetCheckpointRequest\x1a+.connector_psi.rpc.v1.GetCheckpointResponse\x12t\n\x11GetInclusionProof\x12..connector_psi.rpc.v1.GetInclusionProofRequest\x1a/.connector_psi.rpc.v1.GetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.connector_psi.rpc.v1.GetConsistencyProofRequest\x1a\x31.connector_psi.rpc.v1.GetConsistencyProofResponse\x12h\n\rAddCheckpoint\x12*.connector_psi.rpc.v1.AddCheckpointRequest\x1a+.connector_psi.rpc.v1.AddCheckpointResponse\x12_\n\nGetEntries\x12\'.connector_psi.rpc.v1.GetEntriesRequest\x1a(.connector_psi.rpc.v1.GetEntriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n connector_psi/rpc/v1/audit.proto\x12\x14\x63onnector_psi.rpc.v1\"\x16\n\x14GetCheckpointRequest\"+\n\x15GetCheckpointResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\"7\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04size\x18\x02 \x01(\x04\"=\n\x19GetInclusionProofResponse\x12\x11\n\tleaf_hash\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x03(\x0c\"@\n\x1aGetConsistencyProofRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\x10\n\x08new_size\x18\x02 \x01(\x04\",\n\x1bGetConsistencyProofResponse\x12\r\n\x05proof\x18\x01 \x03(\x0c\"K\n\x14\x41\x64\x64\x43heckpointRequest\x12\x10\n\x08old_size\x18\x01 \x01(\x04\x12\r\n\x05proof\x18\x02 \x03(\x0c\x12\x12\n\ncheckpoint\x18\x03 \x01(\x0c\"q\n\x15\x41\x64\x64\x43heckpointResponse\x12\x13\n\x0b\x63osignature\x18\x01 \x01(\x0c\x12\x35\n\x07refusal\x18\x02 \x01(\x0e\x32$.connector_psi.rpc.v1.WitnessRefusal\x12\x0c\n\x04held\x18\x03 \x01(\x0c\"1\n\x11GetEntriesRequest\x12\r\n\x05start\x18\x01 \x01(\x04\x12\r\n\x05limit\x18\x02 \x01(\r\"$\n\x12GetEntriesResponse\x12\x0e\n\x06leaves\x18\x01 \x03(\x0c*\xed\x01\n\x0eWitnessRefusal\x12\x1f\n\x1bWITNESS_REFUSAL_UNSPECIFIED\x10\x00\x12\x1d\n\x19WITNESS_REFUSAL_MALFORMED\x10\x01\x12\x1e\n\x1aWITNESS_REFUSAL_NOT_SIGNED\x10\x02\x12\x1f\n\x1bWITNESS_REFUSAL_UNKNOWN_LOG\x10\x03\x12\x1e\n\x1aWITNESS_REFUSAL_OTHER_SIZE\x10\x04\x12\x18\n\x14WITNESS_REFUSAL_FORK\x10\x05\x12 \n\x1cWITNESS_REFUSAL_INCONSISTENT\x10\x06\x32\xb5\x04\n\x0c\x41uditService\x12h\n\rGetCheckpoint\x12*.connector_psi.rpc.v1.GetCheckpointRequest\x1a+.connector_psi.rpc.v1.GetCheckpointResponse\x12t\n\x11GetInclusionProof\x12..connector_psi.rpc.v1.GetInclusionProofRequest\x1a/.connector_psi.rpc.v1.GetInclusionProofResponse\x12z\n\x13GetConsistencyProof\x12\x30.connector_psi.rpc.v1.GetConsistencyProofRequest\x1a\x31.connector_psi.rpc.v1.GetConsistencyProofResponse\x12h\n\rAddCheckpoint\x12*.connector_psi.rpc.v1.AddCheckpointRequest\x1a+.connector_psi.rpc.v1.AddCheckpointResponse\x12_\n\nGetEntries\x12\'.connector_psi.rpc.v1.GetEntriesRequest\x1a(.connector_psi.rpc.v1.GetEntriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'connector_psi.rpc.v1.audit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_WITNESSREFUSAL']._serialized_start=641
+  _globals['_WITNESSREFUSAL']._serialized_end=878
   _globals['_GETCHECKPOINTREQUEST']._serialized_start=58
   _globals['_GETCHECKPOINTREQUEST']._serialized_end=80
   _globals['_GETCHECKPOINTRESPONSE']._serialized_start=82
@@ -46,11 +48,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADDCHECKPOINTREQUEST']._serialized_start=359
   _globals['_ADDCHECKPOINTREQUEST']._serialized_end=434
   _globals['_ADDCHECKPOINTRESPONSE']._serialized_start=436
-  _globals['_ADDCHECKPOINTRESPONSE']._serialized_end=480
-  _globals['_GETENTRIESREQUEST']._serialized_start=482
-  _globals['_GETENTRIESREQUEST']._serialized_end=531
-  _globals['_GETENTRIESRESPONSE']._serialized_start=533
-  _globals['_GETENTRIESRESPONSE']._serialized_end=569
-  _globals['_AUDITSERVICE']._serialized_start=572
-  _globals['_AUDITSERVICE']._serialized_end=1137
+  _globals['_ADDCHECKPOINTRESPONSE']._serialized_end=549
+  _globals['_GETENTRIESREQUEST']._serialized_start=551
+  _globals['_GETENTRIESREQUEST']._serialized_end=600
+  _globals['_GETENTRIESRESPONSE']._serialized_start=602
+  _globals['_GETENTRIESRESPONSE']._serialized_end=638
+  _globals['_AUDITSERVICE']._serialized_start=881
+  _globals['_AUDITSERVICE']._serialized_end=1446
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,44 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _WitnessRefusal:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WitnessRefusalEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WitnessRefusal.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITNESS_REFUSAL_UNSPECIFIED: _WitnessRefusal.ValueType  # 0
+    WITNESS_REFUSAL_MALFORMED: _WitnessRefusal.ValueType  # 1
+    """Not in the form, or the old size is above that of the checkpoint (400)."""
+    WITNESS_REFUSAL_NOT_SIGNED: _WitnessRefusal.ValueType  # 2
+    """Not signed by the log (403)."""
+    WITNESS_REFUSAL_UNKNOWN_LOG: _WitnessRefusal.ValueType  # 3
+    """The caller has no such log (404)."""
+    WITNESS_REFUSAL_OTHER_SIZE: _WitnessRefusal.ValueType  # 4
+    """The witness cosigned another size last; see held (409)."""
+    WITNESS_REFUSAL_FORK: _WitnessRefusal.ValueType  # 5
+    """The witness cosigned another root of this size: the log signed two histories (409)."""
+    WITNESS_REFUSAL_INCONSISTENT: _WitnessRefusal.ValueType  # 6
+    """The proof does not show that this tree continues the one cosigned last (422)."""
+
+class WitnessRefusal(_WitnessRefusal, metaclass=_WitnessRefusalEnumTypeWrapper):
+    """In the order of the errors of C2SP tlog-witness."""
+
+WITNESS_REFUSAL_UNSPECIFIED: WitnessRefusal.ValueType  # 0
+WITNESS_REFUSAL_MALFORMED: WitnessRefusal.ValueType  # 1
+"""Not in the form, or the old size is above that of the checkpoint (400)."""
+WITNESS_REFUSAL_NOT_SIGNED: WitnessRefusal.ValueType  # 2
+"""Not signed by the log (403)."""
+WITNESS_REFUSAL_UNKNOWN_LOG: WitnessRefusal.ValueType  # 3
+"""The caller has no such log (404)."""
+WITNESS_REFUSAL_OTHER_SIZE: WitnessRefusal.ValueType  # 4
+"""The witness cosigned another size last; see held (409)."""
+WITNESS_REFUSAL_FORK: WitnessRefusal.ValueType  # 5
+"""The witness cosigned another root of this size: the log signed two histories (409)."""
+WITNESS_REFUSAL_INCONSISTENT: WitnessRefusal.ValueType  # 6
+"""The proof does not show that this tree continues the one cosigned last (422)."""
+Global___WitnessRefusal: _TypeAlias = WitnessRefusal  # noqa: Y015
 
 @_typing.final
 class GetCheckpointRequest(_message.Message):
@@ -170,15 +209,24 @@ class AddCheckpointResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     COSIGNATURE_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     cosignature: _builtins.bytes
+    """Signature lines of a note (C2SP tlog-cosignature); empty where the witness refuses."""
+    refusal: Global___WitnessRefusal.ValueType
+    """Why it refuses; 0 where it does not."""
+    held: _builtins.bytes
+    """The signed checkpoint that the witness cosigned last of this log; empty for none."""
     def __init__(
         self,
         *,
         cosignature: _builtins.bytes = ...,
+        refusal: Global___WitnessRefusal.ValueType = ...,
+        held: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosignature", b"cosignature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosignature", b"cosignature", "held", b"held", "refusal", b"refusal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from connector_psi.audit.bodies import SealedBody
 from connector_psi.audit.checkpoint import (
     Checkpoint,
     NoteSigner,
@@ -336,7 +337,7 @@ def test_the_memory_backend_holds_the_log_to_its_word() -> None:
         with pytest.raises(AssertionError, match="rolled back"):
             bench.log.checkpoint(tx)
     with pytest.raises(AssertionError, match="contiguous"), bench.backend.transaction() as tx:
-        bench.backend.append(tx, 5, b"x", [(0, 5, bytes(32))], None)
+        bench.backend.append(tx, 5, b"x", [(0, 5, bytes(32))], SealedBody("k", b"", b"", b""), bench.clock.now())
 
 
 def test_a_sound_log_is_verified() -> None:
