@@ -32,6 +32,7 @@ from connector_psi.commands import (
     review,
     subjects,
     systems,
+    witnessing,
 )
 from connector_psi.commands.output import EXIT_CODES, err, log_to_stderr, plain
 
@@ -49,7 +50,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for _commands in (nodes.app, intake.app, audit.app, subjects.app):
+for _commands in (nodes.app, intake.app, audit.app, subjects.app, witnessing.app):
     app.add_typer(_commands)
 for _name, _group in (
     ("peer", nodes.peer_app),

@@ -86,7 +86,7 @@ class NoteSigner:
     """
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
-        _check_name(name)
+        check_name(name)
         self._key = key
         self.vkey = VKey(name, key.public_key().public_bytes_raw())
 
@@ -106,6 +106,16 @@ class NoteSigner:
         raise TypeError("a signer holds a private key and is not pickled")
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no key name.
+
+    Raises:
+        FormatError: It is empty, or holds white space, a control character or a plus sign.
+    """
+    if not name or _NOT_IN_NAME.search(name):
+        raise FormatError("note: not a key name")
+
+
 def encode_vkey(vkey: VKey) -> str:
     """Return ``name+hex(key ID)+base64(0x01 || public key)``."""
     return f"{vkey.name}+{vkey.key_id.hex()}+{_b64(ED25519 + vkey.public_key)}"
@@ -123,7 +133,7 @@ def parse_vkey(text: str) -> VKey:
     if len(parts) != 3:
         raise FormatError("vkey: not name+id+key")
     name, key_id, encoded = parts
-    _check_name(name)
+    check_name(name)
     key = _unb64(encoded, "vkey")
     if key[:1] != ED25519 or len(key) != 33:
         raise FormatError("vkey: not an Ed25519 key")
@@ -154,7 +164,7 @@ def encode_note(note: Note) -> bytes:
     if not 1 <= len(note.signatures) <= MAX_SIGNATURES:
         raise FormatError("note: number of signatures")
     for line in note.signatures:
-        _check_name(line.name)
+        check_name(line.name)
     raw = (note.text + "\n").encode("utf-8") + b"".join(map(encode_signature, note.signatures))
     if parse_note(raw) != note:
         raise FormatError("note: a signature line does not have its form")
@@ -402,16 +412,11 @@ def _parse_signature(line: str) -> NoteSignature:
     name, separator, encoded = line.removeprefix(_DASH).partition(" ")
     if not separator:
         raise FormatError("note: not a signature line")
-    _check_name(name)
+    check_name(name)
     blob = _unb64(encoded, "note")
     if len(blob) < 5:
         raise FormatError("note: signature is too short")
     return NoteSignature(name, blob[:4], blob[4:])
-
-
-def _check_name(name: str) -> None:
-    if not name or _NOT_IN_NAME.search(name):
-        raise FormatError("note: not a key name")
 
 
 def _check_text(text: str) -> None:

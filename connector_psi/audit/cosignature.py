@@ -19,7 +19,7 @@ from typing import NoReturn
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from connector_psi.audit.checkpoint import Note, NoteSignature, parse_checkpoint
+from connector_psi.audit.checkpoint import Note, NoteSignature, check_name, parse_checkpoint
 from connector_psi.errors import FormatError, ProofInvalidError
 
 COSIGNATURE = b"\x04"
@@ -58,9 +58,13 @@ class Cosigner:
     Args:
         name: Key name of the witness.
         key: The private key; another one than signs the witness's own log, since the key IDs differ.
+
+    Raises:
+        FormatError: Not a key name.
     """
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+        check_name(name)
         self._key = key
         self.key = WitnessKey(name, key.public_key().public_bytes_raw())
 

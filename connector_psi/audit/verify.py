@@ -193,6 +193,52 @@ def verify_bundle(bundle: Path, *, vkey: str | None = None, earlier: bytes | Non
     return report
 
 
+def verify_fork(folder: Path, *, vkey: str | None = None) -> dict[str, Any]:
+    """Check evidence of a fork: two notes, ``first`` and ``second``, that one log signed.
+
+    Args:
+        folder: With ``first``, ``second`` and ``vkey``.
+        vkey: The log's key from elsewhere; None takes the one in the folder.
+
+    Returns:
+        ``{"origin", "forked", "failures"}`` and what both notes say. ``forked``: both are signed by the key and of one
+        size with two roots, or ``proof`` shows that the larger tree began otherwise than the smaller note says.
+    """
+    failures: list[str] = []
+    heads: dict[str, tuple[int, bytes]] = {}
+    try:
+        inside = (folder / "vkey").read_bytes().decode("utf-8").removesuffix("\n")
+        notes = {name: (folder / name).read_bytes() for name in ("first", "second")}
+    except (OSError, UnicodeDecodeError):
+        return {"origin": "", "forked": False, "failures": ["evidence: first, second or vkey is missing"]}
+    key = inside if vkey is None else vkey
+    for name, note in notes.items():
+        try:
+            heads[name] = _signed_head(note, key)
+        except _DoubtError as doubt:
+            failures.append(f"{name}: {doubt}")
+    if vkey is not None and vkey != inside:
+        failures.append("vkey: not the key given")
+    said = {
+        name: {"size": size, "root": base64.b64encode(root).decode("ascii")} for name, (size, root) in heads.items()
+    }
+    forked = False
+    if not failures:
+        (small, small_root), (large, large_root) = sorted(heads.values())
+        if small == large:
+            forked = small_root != large_root
+        else:
+            try:
+                held, *proof = [
+                    _unbase64(line.decode("ascii")) for line in (folder / "proof").read_bytes().splitlines()
+                ]
+                # The larger tree began with another one than the smaller note says.
+                forked = _continues(small, held, large, large_root, proof) and held != small_root
+            except (OSError, ValueError, _DoubtError):
+                failures.append("proof: missing or damaged; notes of two sizes prove nothing by themselves")
+    return {"origin": key.partition("+")[0], "forked": forked, **said, "failures": failures}
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = argparse.ArgumentParser(
@@ -206,6 +252,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.bundle.is_dir():
         parser.error("BUNDLE is not a folder")
+    if (options.bundle / "first").exists():
+        # Whether it proves a fork or not: somebody has to look at it.
+        sys.stdout.write(json.dumps(verify_fork(options.bundle, vkey=options.vkey)) + "\n")
+        return 5
     try:
         earlier = options.earlier.read_bytes() if options.earlier else None
     except OSError:
@@ -321,6 +371,28 @@ def _unbase64(text: str) -> bytes:
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _continues(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: list[bytes]) -> bool:
+    """Return whether a consistency proof holds, 0 < old_size < new_size (RFC 9162, Section 2.1.4.2)."""
+    path = list(proof) if old_size & (old_size - 1) else [old_root, *proof]
+    if not 0 < old_size < new_size or not path or any(len(digest) != 32 for digest in path):
+        return False
+    fn, sn = old_size - 1, new_size - 1
+    while fn & 1:
+        fn, sn = fn >> 1, sn >> 1
+    old = new = path[0]
+    for sibling in path[1:]:
+        if sn == 0:
+            return False
+        if fn & 1 or fn == sn:
+            old, new = _node(sibling, old), _node(sibling, new)
+            while not fn & 1 and fn:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            new = _node(new, sibling)
+        fn, sn = fn >> 1, sn >> 1
+    return sn == 0 and old == old_root and new == new_root
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +12,25 @@ import typer
 
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
+from connector_psi.audit.merkle import leaf_hash
 from connector_psi.audit.verify import verify_leaves
-from connector_psi.commands.output import VERIFICATION_FAILED, AsJson, MaybeCert, NodeDir, emit, out, say, table
+from connector_psi.commands.output import (
+    VERIFICATION_FAILED,
+    AsJson,
+    MaybeCert,
+    NodeDir,
+    emit,
+    out,
+    progress,
+    say,
+    table,
+)
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.pki import Role
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.local import open_local
+from connector_psi.witness.copying import LogCopy
 
 MAX_INDEX = 2**53
 
@@ -111,17 +124,38 @@ def _signed(client: LocalClient, descriptor: Path) -> tuple[bytes, str, int]:
 def log_export(
     directory: NodeDir,
     evidence: Annotated[
-        Path,
-        typer.Option("--evidence", metavar="OUT", help="Folder for the bundle; must not exist.", show_default=False),
-    ],
+        Path | None,
+        typer.Option("--evidence", metavar="OUT", help="A bundle to verify offline; a new folder.", show_default=False),
+    ] = None,
+    tiles: Annotated[
+        Path | None,
+        typer.Option(
+            "--tiles",
+            metavar="OUT",
+            help="C2SP tlog-tiles; an earlier export is continued.",
+            show_default=False,
+        ),
+    ] = None,
+    hashes: Annotated[bool, typer.Option("--hashes", help="Of tiles, those of hashes alone: no leaves.")] = False,
     as_cert: MaybeCert = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a bundle that `python -m connector_psi.audit.verify OUT` checks without this node and without a network."""
+    """Write the log out: a bundle for `python -m connector_psi.audit.verify`, or tiles that any web server can serve.
+
+    Neither holds personal data. Both say up to which checkpoint they go.
+    """
+    if (evidence is None) is (tiles is None):
+        raise errors.ConfigError("log export: one of --evidence OUT and --tiles OUT")
     _, layout = load_config(directory)
     with open_local(directory, as_cert or Role.AUDITOR) as client:
         note, vkey, size = _signed(client, layout.descriptor)
+        if tiles is not None:
+            _export_tiles(client, note, vkey, tiles, entries=not hashes, quiet=as_json)
+            value = {"directory": str(tiles), "size": size, "verified": True}
+            emit(value, as_json, lambda: say(f"{tiles}: tiles of {size} entries"))
+            return
         leaves = list(client.leaves(0, size))
+    assert evidence is not None
     report = verify_leaves(leaves, note, vkey)
     try:
         evidence.mkdir(parents=True)
@@ -138,3 +172,17 @@ def log_export(
     )
     if not report["verified"]:
         raise typer.Exit(VERIFICATION_FAILED)
+
+
+def _export_tiles(client: LocalClient, note: bytes, vkey: str, out: Path, *, entries: bool, quiet: bool) -> None:
+    copy = LogCopy(out, notes.parse_vkey(vkey), entries=entries)
+    with progress(quiet) as bar:
+        task = bar.add_task("entries", total=None)
+
+        def given(start: int, end: int) -> Iterator[bytes]:
+            bar.update(task, total=end - start)
+            for leaf in client.leaves(start, end):
+                bar.advance(task)
+                yield leaf if entries else leaf_hash(leaf)
+
+        copy.extend(note, given)

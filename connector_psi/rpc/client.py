@@ -17,6 +17,7 @@ import grpc
 
 from connector_psi import errors, pki
 from connector_psi.audit.cosignature import parse_witness_key
+from connector_psi.audit.merkle import leaf_hash
 from connector_psi.domain.coverage import Coverage
 from connector_psi.domain.records import Record, Supersession
 from connector_psi.node import ports
@@ -167,6 +168,41 @@ class PeerClient:
         """Tell an owner what became of a recall."""
         request = convert.acknowledgement_request(message)
         _raised(lambda: self._disclosure.AcknowledgeRecall(request, timeout=DEADLINE_S), self._where)
+
+
+class NodeLog:
+    """The log of a node, as an auditor reads it on the peer port; implements ``witness.mirror.Source``.
+
+    Args:
+        address: HOST:PORT of the peer port.
+        authority: Whose node it is.
+        credentials: An auditor of that authority.
+        root_pem: The federation's root.
+        entries: Whether leaves are wanted, or their hashes.
+    """
+
+    def __init__(
+        self, address: str, authority: str, credentials: pki.Credentials, root_pem: bytes, *, entries: bool
+    ) -> None:
+        self._where = f"node {authority}"
+        self._audit = audit_pb2_grpc.AuditServiceStub(tls.channel(address, authority, credentials, root_pem))
+        self._entries = entries
+
+    def checkpoint(self) -> bytes:
+        """Return the newest signed note."""
+        request = audit_pb2.GetCheckpointRequest()
+        return _raised(lambda: self._audit.GetCheckpoint(request, timeout=DEADLINE_S), self._where).checkpoint
+
+    def leaves(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield leaves, or their hashes, from ``start`` up to and not including ``end``."""
+        while start < end:
+            request = audit_pb2.GetEntriesRequest(start=start, limit=256)
+            page = _raised(lambda: self._audit.GetEntries(request, timeout=DEADLINE_S), self._where).leaves  # noqa: B023
+            if not page:
+                return
+            for leaf in page[: end - start]:
+                yield leaf if self._entries else leaf_hash(leaf)
+            start += len(page)
 
 
 class PeerConnector:

@@ -25,7 +25,7 @@ class DirectoryLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(self._fd)
-            raise UnavailableError(f"{path.parent}: another process has this node open") from None
+            raise UnavailableError(f"{path.parent}: another process has it open") from None
 
     def release(self) -> None:
         """Let the next process in."""

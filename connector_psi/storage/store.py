@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,25 +27,20 @@ Tx = Connection
 _NONCE_BYTES = 12
 
 
-class Store:
-    """The open database.
+class Database:
+    """An open database with some of the tables.
 
     Args:
         url: SQLAlchemy URL.
-        payload_key: 32 bytes; seals payload columns.
-        index_key: 32 bytes; hashes references.
-        random: Source of nonces.
+        tables: Those that it has; all by default.
 
     Raises:
-        ConfigError: The store was written by another version of this program.
-        UnavailableError: The database cannot be opened now.
+        ConfigError: It was written by another version of this program.
+        UnavailableError: It cannot be opened now.
         StorageError: It is damaged.
     """
 
-    def __init__(self, url: str, payload_key: bytes, index_key: bytes, random: RandomSource) -> None:
-        self._aead = AESGCM(payload_key)
-        self._index_key = index_key
-        self._random = random
+    def __init__(self, url: str, tables: Sequence[sa.Table] | None = None) -> None:
         # Writers queue here instead of in SQLite, whose busy handler polls.
         self._writer = threading.RLock()
         self._engine = sa.create_engine(url, pool_size=16, max_overflow=16, hide_parameters=True)
@@ -53,14 +48,14 @@ class Store:
             sa.event.listen(self._engine, "connect", _sqlite_pragmas)
             sa.event.listen(self._engine, "begin", _sqlite_begin)
         try:
-            self._open_schema()
+            self._open_schema(None if tables is None else [schema.meta, *tables])
         except BaseException:
             self.close()
             raise
 
-    def _open_schema(self) -> None:
+    def _open_schema(self, tables: Sequence[sa.Table] | None) -> None:
         with self.write() as tx:
-            schema.metadata.create_all(tx)
+            schema.metadata.create_all(tx, tables=tables)
             stored = tx.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "schema")).scalar()
             if stored is None:
                 tx.execute(sa.insert(schema.meta).values(key="schema", value=str(schema.SCHEMA_VERSION)))
@@ -113,6 +108,28 @@ class Store:
                 cursor.execute("PRAGMA busy_timeout=10000")
                 cursor.close()
         return not busy
+
+
+class Store(Database):
+    """The database of a node, with the keys that its payloads are sealed by.
+
+    Args:
+        url: SQLAlchemy URL.
+        payload_key: 32 bytes; seals payload columns.
+        index_key: 32 bytes; hashes references.
+        random: Source of nonces.
+
+    Raises:
+        ConfigError: The store was written by another version of this program.
+        UnavailableError: The database cannot be opened now.
+        StorageError: It is damaged.
+    """
+
+    def __init__(self, url: str, payload_key: bytes, index_key: bytes, random: RandomSource) -> None:
+        self._aead = AESGCM(payload_key)
+        self._index_key = index_key
+        self._random = random
+        super().__init__(url)
 
     def index_of(self, *parts: str) -> bytes:
         """Return a keyed hash of a reference, 32 bytes, for finding a row without storing the reference."""

@@ -304,7 +304,7 @@ def test_what_cannot_be_had_now_is_6(lone: Path, pair: Pair) -> None:
     assert live.run("status", lone).code == 0
     done, _ = live.run_process("serve", pair.sis)
     assert (done.code, done.out) == (6, "")
-    assert "another process has this node open" in done.err
+    assert "another process has it open" in done.err
 
 
 def test_a_wait_that_is_over_too_early_is_6(lone: Path, tmp_path: Path) -> None:
