@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
+from connector_psi.audit.bodies import SALT_BYTES
 from connector_psi.audit.merkle import leaf_hash
 from connector_psi.audit.verify import verify_leaves
 from connector_psi.commands.output import (
@@ -19,7 +21,9 @@ from connector_psi.commands.output import (
     AsJson,
     MaybeCert,
     NodeDir,
+    Reason,
     emit,
+    listing,
     out,
     progress,
     say,
@@ -33,6 +37,47 @@ from connector_psi.rpc.local import open_local
 from connector_psi.witness.copying import LogCopy
 
 MAX_INDEX = 2**53
+BODIES_A_CALL = 64
+PLAIN_KEYS = frozenset(
+    [
+        "operation",
+        "action",
+        "decision",
+        "judged",
+        "state",
+        "fields",
+        "withheld",
+        "types",
+        "identifier_types",
+        "count",
+        "told",
+        "handling",
+        "agreement",
+        "epoch",
+        "cause",
+        "effect",
+        "outcome",
+        "code",
+        "granted",
+        "elements",
+        "erase_after",
+        "until",
+        "bodies",
+        "entries",
+        "classes",
+        "covers",
+        "erased",
+        "category",
+        "size_class",
+        "records_until",
+        "peer",
+        "recipient",
+        "index",
+        "new",
+        "old",
+    ]
+)
+"""Of bodies: keys whose values are words of the vocabulary, numbers or names of authorities."""
 
 log_app = typer.Typer(help="The disclosure log: read, verify, prove, export.", no_args_is_help=True)
 
@@ -111,6 +156,102 @@ def log_prove(
         sys.stdout.write(proof.decode())
 
     emit(value, as_json, text)
+
+
+@log_app.command("open")
+def log_open(
+    directory: NodeDir,
+    indexes: Annotated[
+        list[int],
+        typer.Argument(metavar="INDEX...", min=0, max=MAX_INDEX, help="Numbers of entries.", show_default=False),
+    ],
+    reason: Reason,
+    full: Annotated[bool, typer.Option("--full", help="Also show values about people and things.")] = False,
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Open the sealed bodies of entries. LOG_READ says so first, with who, why and which.
+
+    Values about people and things stay covered unless --full is given. Data protection officers open every body,
+    auditors all but those of agreements of which this authority gets no notice, supervisors those of own queries.
+    """
+    with open_local(directory, as_cert or Role.DPO) as client:
+        found: list[tuple[int, bytes | None]] = []
+        for start in range(0, len(indexes), BODIES_A_CALL):
+            found += client.open_bodies(indexes[start : start + BODIES_A_CALL], reason)
+    values: list[dict[str, Any]] = []
+    for index, raw in found:
+        body = None if raw is None else json.loads(raw[SALT_BYTES:])
+        shown = body if full or body is None else {key: _covered(key, value) for key, value in body.items()}
+        values.append({"index": index, "erased": raw is None, "body": shown})
+
+    def text() -> None:
+        for value in values:
+            facts = value["body"].items() if value["body"] is not None else [("body", "erased")]
+            listing(f"Entry {value['index']}", [(key, json.dumps(part, ensure_ascii=False)) for key, part in facts])
+
+    emit(values, as_json, text)
+
+
+def _covered(key: str, value: object) -> object:
+    """A value, if its key is one that says nothing about anybody; else how much there is."""
+    if key in PLAIN_KEYS or isinstance(value, bool) or value in (None, "", [], {}):
+        return value
+    if isinstance(value, list | dict):
+        return f"({len(value)} covered)"
+    return "(covered)"
+
+
+@log_app.command("hold")
+def log_hold(
+    directory: NodeDir,
+    reason: Reason,
+    procedure: Annotated[
+        str, typer.Option("--procedure", metavar="REF", help="The monitoring that needs the bodies, in your files.")
+    ] = "",
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="Last day.", show_default=False)
+    ] = None,
+    request: Annotated[str, typer.Option("--request", metavar="HEX", help="Entries about one request_id.")] = "",
+    agreement: Annotated[str, typer.Option("--agreement", metavar="CODE", help="Entries of one agreement.")] = "",
+    renew: Annotated[str, typer.Option("--renew", metavar="HOLD", help="Let a hold end later.")] = "",
+    release: Annotated[str, typer.Option("--release", metavar="HOLD", help="End a hold now.")] = "",
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep bodies of the log beyond their time while a monitoring procedure is under way.
+
+    Without --request and --agreement all entries are held. A hold lapses on its day unless it is renewed. For data
+    protection officers and auditors; HOLD entries say when, by whom and why.
+    """
+    if renew and release:
+        raise errors.ConfigError("log hold: --renew or --release")
+    if not release and until is None:
+        raise errors.ConfigError("log hold: --until is needed")
+    try:
+        request_id = bytes.fromhex(request)
+    except ValueError:
+        raise errors.ConfigError("--request: not hexadecimal") from None
+    with open_local(directory, as_cert or Role.DPO) as client:
+        value = client.set_hold(
+            "RELEASE" if release else "RENEW" if renew else "PLACE",
+            hold=release or renew,
+            procedure=procedure,
+            until=f"{until:%Y-%m-%d}" if until else "",
+            reason=reason,
+            request_id=request_id,
+            agreement=agreement,
+        )
+    emit(value, as_json, lambda: listing(f"Hold {value['hold']}", list(value.items())))
+
+
+@log_app.command("holds")
+def log_holds(directory: NodeDir, as_cert: MaybeCert = None, as_json: AsJson = False) -> None:
+    """List holds, also those that ended."""
+    with open_local(directory, as_cert or Role.DPO) as client:
+        values = client.holds()
+    columns = ["hold", "state", "procedure", "covers", "placed", "until", "renewed", "by"]
+    emit(values, as_json, lambda: table("Holds", columns, [[v[name] for name in columns] for v in values]))
 
 
 def _signed(client: LocalClient, descriptor: Path) -> tuple[bytes, str, int]:

@@ -1,17 +1,19 @@
 """The node's log as its readers see it: checkpoints, proofs, for auditors leaves, and the bodies of own queries.
 
-Decides: whose bodies are opened to whom: those of queries that this node sent, and of changes of policy, to the people
-whom the policy's purpose of oversight names; that each reading is logged before the first body is opened.
+Decides: whose bodies are opened to whom, of the people whom the policy's purpose of oversight names; that each reading
+is logged before the first body is opened.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from connector_psi.audit.bodies import OpenedBody
 from connector_psi.audit.checkpoint import verify_checkpoint
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.audit.merkle import leaf_hash
+from connector_psi.disclosure import is_silent
 from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -21,6 +23,7 @@ from connector_psi.errors import (
     UnavailableError,
 )
 from connector_psi.node.node import OWNER, QUERIER, Node
+from connector_psi.node.retention import Retention
 from connector_psi.pki import PersonIdentity, Role
 from connector_psi.policy import own_purpose
 from connector_psi.storage.store import Tx
@@ -33,8 +36,9 @@ MAX_REASON = 4_000
 class Oversight:
     """Use cases of peers, witnesses and auditors."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, retention: Retention) -> None:
         self._node = node
+        self._retention = retention
 
     def checkpoint(self) -> bytes:
         """Return the newest signed checkpoint, with what witnesses said of it so far.
@@ -89,7 +93,12 @@ class Oversight:
         too.
         """
         with self._node.store.read() as tx:
-            return self._node.log.verify(tx).to_json()
+            report = self._node.log.verify(tx)
+            late = self._retention.late(tx)
+        if late:
+            told = f"{late} bodies are there a day after their time, and nothing holds them"
+            report = replace(report, failures=(*report.failures, told))
+        return report.to_json()
 
     def leaves(self, start: int, limit: int) -> list[bytes]:
         """Return leaves from ``start`` on, at most 256."""
@@ -121,7 +130,11 @@ class Oversight:
     def open_bodies(
         self, indexes: Sequence[int], person: PersonIdentity, reason: str
     ) -> Iterator[tuple[int, OpenedBody | None]]:
-        """Open bodies of queries that this node sent and of changes of policy; LOG_READ is durable before the first.
+        """Open bodies; LOG_READ is durable before the first.
+
+        Auditors open all but those at the owner's side of an agreement of which the owner gets no notice: these are for
+        the data protection officer alone. Supervisors, who decide cases themselves, open what an audit of queries
+        reads: queries that this node sent, and changes of policy.
 
         Args:
             indexes: Of their entries, at most 64.
@@ -132,8 +145,8 @@ class Oversight:
             Each index with its body, None where that is gone, in the order of ``indexes``.
 
         Raises:
-            PurposeRefusedError: The policy's purpose of oversight does not name the person's role, or an entry is none
-                of these.
+            PurposeRefusedError: The policy's purpose of oversight does not name the person's role, or an entry is not
+                for it.
             ApprovalMissingError: No reason is given.
             InputError: Too many entries, none, or one twice; or a reason of over 4,000 characters.
         """
@@ -147,15 +160,15 @@ class Oversight:
         with node.store.write() as tx:
             size = node.entries.size(tx)
             if max(indexes) >= size:
-                raise PurposeRefusedError("no such entry, or not one that an audit of queries reads")
+                raise PurposeRefusedError("no such entry, or not one that this role opens")
             leaves = [parse_leaf(node.read_leaves(tx, index, index + 1)[0]) for index in indexes]
-            if not all(map(_may_be_audited, leaves)):
-                raise PurposeRefusedError("no such entry, or not one that an audit of queries reads")
+            if not all(self._may_open(leaf, person.role) for leaf in leaves):
+                raise PurposeRefusedError("no such entry, or not one that this role opens")
             node.append(
                 tx,
                 Event.LOG_READ,
                 {
-                    "operation": "audit_sample",
+                    "operation": "bodies opened",
                     "code": own.code,
                     "actor": person.uri,
                     "reason": reason,
@@ -166,6 +179,16 @@ class Oversight:
                 purpose=own.purpose.value,
             )
         return self._opened(list(indexes))
+
+    def _may_open(self, leaf: Leaf, role: Role) -> bool:
+        if role is Role.DPO or _may_be_audited(leaf):
+            return True
+        return role is Role.AUDITOR and not (leaf.side is OWNER and self._may_be_silent(leaf.agreement or ""))
+
+    def _may_be_silent(self, code: str) -> bool:
+        """Whether an agreement gives its owner no notice; one that is not known any more counts as one."""
+        known = {b.code: is_silent(b.agreement) for b in self._node.agreements()}
+        return known.get(code, True)
 
     def _opened(self, indexes: Sequence[int]) -> Iterator[tuple[int, OpenedBody | None]]:
         node = self._node

@@ -39,6 +39,7 @@ from connector_psi.node.recallviews import RecallViews
 from connector_psi.node.received import ReceivedCases
 from connector_psi.node.registration import Registration
 from connector_psi.node.replay import Replay, replay
+from connector_psi.node.retention import Retention
 from connector_psi.node.review import Review
 from connector_psi.node.status import node_status
 from connector_psi.node.subjects import Subjects
@@ -48,6 +49,8 @@ from connector_psi.storage import records
 logger = structlog.get_logger("connector_psi.node")
 
 MAX_PAUSE_S = 30.0
+RETENTION_S = 3600.0
+"""Bodies of the log go within 24 hours of their time; this leaves room for a node that was down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ class Service:
         self.granting = Granting(self.node)
         self.asked_access = AskedAccess(self.node, self.connector, self.querying)
         self.accesses = AccessViews(self.node)
-        self.oversight = Oversight(self.node)
+        self.retention = Retention(self.node)
+        self.oversight = Oversight(self.node, self.retention)
         self.witnessing = Witnessing(self.node, self.connector)
         self.subjects = Subjects(self.node)
         self._jobs: dict[int, Future[list[Published]]] = {}
@@ -253,8 +257,12 @@ class Service:
         return self.recalling.advance() + self.recalled.advance()
 
     def tick_erasure(self) -> int:
-        """Erase what is due. Returns how many cases were erased or expired."""
+        """Erase what cases disclosed and is due. Returns how many cases were erased or expired."""
         return self.erasure.run(self.recalling.forget() + self.recalled.forget())
+
+    def tick_retention(self) -> int:
+        """Erase bodies of the log whose time is over. Returns how many."""
+        return self.retention.run()
 
     # Waiting
 
@@ -292,6 +300,7 @@ class Service:
             ("records", self.registration.expire, 1.0),
             ("alarms", self.alarms.tell, 60.0),
             ("erasure", self.tick_erasure, 10.0),
+            ("retention", self.tick_retention, RETENTION_S),
             ("publish", self.tick_publish, min(settings.publish.quiet_s, 1.0)),
             ("query", self.tick_query, min(settings.query.interval_s, settings.query.manifest_poll_s)),
             # Loops of their own, so that a peer that hangs does not keep the outcomes of this node's own cases back.

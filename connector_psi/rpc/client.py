@@ -564,6 +564,37 @@ class LocalClient:
         if index >= 0:
             yield index, None if erased else bytes(data)
 
+    # Holds
+
+    def set_hold(
+        self,
+        action: str,
+        *,
+        hold: str = "",
+        procedure: str = "",
+        until: str = "",
+        reason: str = "",
+        request_id: bytes = b"",
+        agreement: str = "",
+    ) -> dict[str, Any]:
+        """Place, renew or release a hold (``PLACE``, ``RENEW``, ``RELEASE``); the node logs it."""
+        request = registry_pb2.SetHoldRequest(
+            action=registry_pb2.SetHoldRequest.Action.Value(action),
+            hold=hold,
+            procedure=procedure,
+            until=until,
+            reason=reason,
+            request_id=request_id,
+            agreement=agreement,
+        )
+        found: dict[str, Any] = json.loads(self.call(self.node.SetHold, request).json)
+        return found
+
+    def holds(self) -> list[dict[str, Any]]:
+        """Return all holds."""
+        found: list[dict[str, Any]] = json.loads(self.call(self.node.ListHolds, registry_pb2.ListHoldsRequest()).json)
+        return found
+
     # Data subjects
 
     def search_subject(self, kind: str, value: str, *, reference: str = "", received: str = "") -> dict[str, Any]:

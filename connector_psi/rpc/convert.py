@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -628,7 +628,7 @@ def _judgement(decision: Decision) -> registry_pb2.Judgement:
     return registry_pb2.Judgement(allowed=decision.allowed, reason=decision.reason.value, fields=fields)
 
 
-def json_text(value: Mapping[str, object]) -> str:
+def json_text(value: Mapping[str, object] | Sequence[Mapping[str, object]]) -> str:
     """Return the JSON text of a report."""
     return json.dumps(value, ensure_ascii=False)
 

@@ -19,6 +19,7 @@ from connector_psi.errors import FormatError, RefusedError
 from connector_psi.node.peering import PeerView
 from connector_psi.node.quality import coverage_part
 from connector_psi.node.registration import REJECTED, Position, Result
+from connector_psi.node.retention import hold_json
 from connector_psi.node.service import Service
 from connector_psi.rpc import convert
 from connector_psi.rpc.v1 import (
@@ -470,6 +471,32 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
             received=convert.parse_date(request.received),
         )
         return registry_pb2.SearchSubjectResponse(json=convert.json_text(annex))
+
+    def SetHold(self, request: registry_pb2.SetHoldRequest, context: Context) -> registry_pb2.SetHoldResponse:
+        """Place, renew or release a hold."""
+        retention, person, until = self._service.retention, _person(context), convert.parse_date(request.until)
+        if request.action == registry_pb2.SetHoldRequest.RELEASE:
+            row = retention.release(request.hold, person, reason=request.reason)
+        elif until is None:
+            raise FormatError("until: a day is needed")
+        elif request.action == registry_pb2.SetHoldRequest.RENEW:
+            row = retention.renew(request.hold, person, until=until, reason=request.reason)
+        elif request.action == registry_pb2.SetHoldRequest.PLACE and len(request.request_id) in {0, 16}:
+            row = retention.place(
+                person,
+                procedure=request.procedure,
+                until=until,
+                reason=request.reason,
+                request_id=request.request_id,
+                agreement=request.agreement,
+            )
+        else:
+            raise FormatError("hold: an action, and a request_id of 16 bytes or none")
+        return registry_pb2.SetHoldResponse(json=convert.json_text(hold_json(row)))
+
+    def ListHolds(self, request: registry_pb2.ListHoldsRequest, context: Context) -> registry_pb2.ListHoldsResponse:
+        """All holds."""
+        return registry_pb2.ListHoldsResponse(json=convert.json_text(self._service.retention.holds(_person(context))))
 
     def SimulatePolicy(
         self, request: registry_pb2.SimulatePolicyRequest, context: Context

@@ -402,3 +402,18 @@ log_forks = Table(
     Column("second", LargeBinary, nullable=False),
     Column("found_ms", BigInteger, nullable=False),
 )
+
+# What keeps bodies of the log beyond their time. Rows stay: they say what was held when.
+log_holds = Table(
+    "log_holds",
+    metadata,
+    Column("hold_id", String, primary_key=True),
+    # placed, released or lapsed
+    Column("state", String, nullable=False),
+    Column("placed_ms", BigInteger, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    # What it covers: entries about a request, of an agreement, or all of them.
+    Column("request_id", LargeBinary),
+    Column("agreement", String),
+    Column("sealed", LargeBinary, nullable=False),
+)

@@ -458,10 +458,10 @@ def test_who_the_policy_does_not_name_may_not(bench: Bench) -> None:
     assert bench.audit("--as", bench.directory / "people" / "dpo1.crt").code == 0
 
 
-def test_the_node_opens_bodies_of_own_queries_alone_and_logs_it_first(bench: Bench) -> None:
+def test_the_node_opens_to_a_supervisor_bodies_of_own_queries_alone_and_logs_it_first(bench: Bench) -> None:
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
     bench.settle()
-    oversight, auditor = bench.ics2.oversight, person("ics2", Role.AUDITOR)
+    oversight, auditor = bench.ics2.oversight, person("ics2", Role.SUPERVISOR)
     found = {leaf.event: index for index, leaf in enumerate(map(parse_leaf, bench.leaves()))}
     size = len(bench.leaves())
     for wanted in ([found[Event.COLLECT]], [found[Event.CONSULT], found[Event.CONFIG]], [size], [2**64 - 1]):
@@ -480,7 +480,7 @@ def test_the_node_opens_bodies_of_own_queries_alone_and_logs_it_first(bench: Ben
         leaves = [parse_leaf(raw) for raw in europol.node.read_leaves(tx, 0, europol.node.entries.size(tx))]
     (theirs,) = (index for index, leaf in enumerate(leaves) if leaf.event is Event.CONSULT)
     with pytest.raises(PurposeRefusedError):
-        europol.oversight.open_bodies([theirs], person("europol", Role.AUDITOR), "why")
+        europol.oversight.open_bodies([theirs], person("europol", Role.SUPERVISOR), "why")
     opened = oversight.open_bodies([query], auditor, "why")
     assert parse_leaf(bench.leaves()[-1]).event is Event.LOG_READ
     ((index, body),) = opened

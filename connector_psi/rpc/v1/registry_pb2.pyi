@@ -1841,6 +1841,117 @@ class GetAuditEntriesResponse(_message.Message):
 Global___GetAuditEntriesResponse: _TypeAlias = GetAuditEntriesResponse  # noqa: Y015
 
 @_typing.final
+class SetHoldRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[SetHoldRequest._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: SetHoldRequest._Action.ValueType  # 0
+        PLACE: SetHoldRequest._Action.ValueType  # 1
+        RENEW: SetHoldRequest._Action.ValueType  # 2
+        RELEASE: SetHoldRequest._Action.ValueType  # 3
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+    ACTION_UNSPECIFIED: SetHoldRequest.Action.ValueType  # 0
+    PLACE: SetHoldRequest.Action.ValueType  # 1
+    RENEW: SetHoldRequest.Action.ValueType  # 2
+    RELEASE: SetHoldRequest.Action.ValueType  # 3
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
+    PROCEDURE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    action: Global___SetHoldRequest.Action.ValueType
+    hold: _builtins.str
+    """To renew or release."""
+    procedure: _builtins.str
+    """To place: of the monitoring, at most 200 characters."""
+    until: _builtins.str
+    """Last day, ISO 8601; to place or renew."""
+    reason: _builtins.str
+    request_id: _builtins.bytes
+    """To place: entries about one request (16 bytes), or of one agreement; with neither, all."""
+    agreement: _builtins.str
+    def __init__(
+        self,
+        *,
+        action: Global___SetHoldRequest.Action.ValueType = ...,
+        hold: _builtins.str = ...,
+        procedure: _builtins.str = ...,
+        until: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.bytes = ...,
+        agreement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agreement", b"agreement", "hold", b"hold", "procedure", b"procedure", "reason", b"reason", "request_id", b"request_id", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHoldRequest: _TypeAlias = SetHoldRequest  # noqa: Y015
+
+@_typing.final
+class SetHoldResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHoldResponse: _TypeAlias = SetHoldResponse  # noqa: Y015
+
+@_typing.final
+class ListHoldsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsRequest: _TypeAlias = ListHoldsRequest  # noqa: Y015
+
+@_typing.final
+class ListHoldsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JSON_FIELD_NUMBER: _builtins.int
+    json: _builtins.str
+    def __init__(
+        self,
+        *,
+        json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015
+
+@_typing.final
 class OpenBodiesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1850,7 +1961,7 @@ class OpenBodiesRequest(_message.Message):
     """At most 4,000 characters; sealed in the entry that this call writes."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Numbers of entries, each once, at most 64: CONSULT on the querier's side, or POLICY_CHANGE."""
+        """Numbers of entries, each once, at most 64. Which of them whose role opens is in docs/disclosure-log.md."""
 
     def __init__(
         self,

@@ -1043,6 +1043,16 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
                 _registered_method=True)
+        self.SetHold = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/SetHold',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldResponse.FromString,
+                _registered_method=True)
+        self.ListHolds = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/ListHolds',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -1116,7 +1126,7 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OpenBodies(self, request, context):
-        """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ.
+        """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1131,6 +1141,20 @@ class NodeServiceServicer:
 
     def SearchSubject(self, request, context):
         """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetHold(self, request, context):
+        """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """All holds, also those that ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1203,6 +1227,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SearchSubject,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.SerializeToString,
+            ),
+            'SetHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetHold,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldResponse.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1557,6 +1591,60 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/SearchSubject',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/SetHold',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ListHolds',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -282,11 +282,15 @@ class NodeServiceStub:
     GetAuditEntries: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetAuditEntriesRequest, _registry_pb2.GetAuditEntriesResponse]
     """The log as an audit of this node's own queries reads it."""
     OpenBodies: _grpc.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]
-    """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+    """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ."""
     SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
     SearchSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+    SetHold: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetHoldRequest, _registry_pb2.SetHoldResponse]
+    """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD."""
+    ListHolds: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListHoldsRequest, _registry_pb2.ListHoldsResponse]
+    """All holds, also those that ended."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -310,11 +314,15 @@ class NodeServiceAsyncStub(NodeServiceStub):
     GetAuditEntries: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetAuditEntriesRequest, _registry_pb2.GetAuditEntriesResponse]  # type: ignore[assignment]
     """The log as an audit of this node's own queries reads it."""
     OpenBodies: _aio.UnaryStreamMultiCallable[_registry_pb2.OpenBodiesRequest, _registry_pb2.OpenBodiesResponse]  # type: ignore[assignment]
-    """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+    """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ."""
     SimulatePolicy: _aio.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
     SearchSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]  # type: ignore[assignment]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+    SetHold: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetHoldRequest, _registry_pb2.SetHoldResponse]  # type: ignore[assignment]
+    """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD."""
+    ListHolds: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListHoldsRequest, _registry_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """All holds, also those that ended."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """The node itself: its state, its peers, its sets."""
@@ -401,7 +409,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.OpenBodiesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.OpenBodiesResponse], _abc.AsyncIterator[_registry_pb2.OpenBodiesResponse]]:
-        """The sealed bodies of this node's own queries and of changes of policy, for whoever audits queries. Writes LOG_READ."""
+        """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ."""
 
     @_abc_1.abstractmethod
     def SimulatePolicy(
@@ -418,5 +426,21 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SearchSubjectResponse, _abc.Awaitable[_registry_pb2.SearchSubjectResponse]]:
         """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+
+    @_abc_1.abstractmethod
+    def SetHold(
+        self,
+        request: _registry_pb2.SetHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.SetHoldResponse, _abc.Awaitable[_registry_pb2.SetHoldResponse]]:
+        """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD."""
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _registry_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListHoldsResponse, _abc.Awaitable[_registry_pb2.ListHoldsResponse]]:
+        """All holds, also those that ended."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
