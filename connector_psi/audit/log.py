@@ -23,11 +23,9 @@ Not handled here: when to sign (the caller has a clock for it), one writer per l
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from connector_psi.audit.bodies import (
@@ -46,7 +44,6 @@ from connector_psi.audit.checkpoint import (
     NoteSigner,
     VKey,
     encode_checkpoint,
-    encode_vkey,
     sign_note,
     verify_checkpoint,
 )
@@ -399,39 +396,6 @@ class Log(Generic[Tx]):
         )
         return verification.run(self._guard)
 
-    def export_bundle(self, tx: Tx, directory: Path, *, bodies: bool = False) -> int:
-        """Write a bundle that ``python -m connector_psi.audit.verify`` checks offline; return how many leaves it holds.
-
-        Files: ``checkpoint`` (the latest signed note), ``vkey``, ``leaves.jsonl`` (one leaf a line, as hashed), and on
-        demand ``bodies.jsonl`` (the bodies that can be opened, *personal data*, readable by the owner only).
-        Authorising that, and writing EXPORT, is the caller's part.
-
-        Args:
-            tx: Open transaction.
-            directory: Made if absent; holds no bundle yet.
-            bodies: Whether to open bodies.
-
-        Raises:
-            InputError: Nothing was signed yet.
-            ConfigError: The directory holds a bundle, or cannot be written.
-            ProofInvalidError: The stored checkpoint is not this log's, or a body is not its leaf's.
-            FormatError: A stored leaf is damaged, and its body was asked for.
-        """
-        note = self._backend.latest_checkpoint(tx)
-        if note is None:
-            raise InputError("log: nothing to export before the first checkpoint")
-        size = verify_checkpoint(note, self._signer.vkey, self.origin).size
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            _write_new(directory / "checkpoint", [note])
-            _write_new(directory / "vkey", [encode_vkey(self._signer.vkey).encode("utf-8") + b"\n"])
-            _write_new(directory / "leaves.jsonl", (leaf + b"\n" for _, leaf in self._leaves(tx, size)))
-            if bodies:
-                _write_new(directory / "bodies.jsonl", self._body_lines(tx, size))
-        except OSError:
-            raise ConfigError("bundle: the directory holds one already, or cannot be written") from None
-        return size
-
     def _reader(self, tx: Tx) -> NodeReader:
         return lambda level, index: self._backend.read_node(tx, level, index)
 
@@ -464,25 +428,11 @@ class Log(Generic[Tx]):
         if root(signed_size, self._reader(tx)) != signed_root:
             raise LogForkError(f"log: {what} is of another history; does another instance sign this log?")
 
-    def _leaves(self, tx: Tx, size: int) -> Iterator[tuple[int, bytes]]:
-        for start in range(0, size, _PAGE):
-            yield from enumerate(self._backend.read_leaves(tx, start, min(start + _PAGE, size)), start)
-
     def _open(self, tx: Tx, index: int, leaf: Leaf) -> OpenedBody:
         sealed = self._backend.read_body(tx, index)
         if sealed is None:
             raise KeyUnavailableError("log: the body is erased")
         return open_body(sealed, self._wrapping, index=index, body_commit=leaf.body_commit)
-
-    def _body_lines(self, tx: Tx, size: int) -> Iterator[bytes]:
-        for index, raw in self._leaves(tx, size):
-            try:
-                opened = self._open(tx, index, parse_leaf(raw))
-            except KeyUnavailableError:
-                continue
-            # The encoded body travels as a string, so that a reader without a canonicaliser has the exact bytes.
-            line = encode_body({"index": index, "salt": opened.salt.hex(), "body": opened.encoded.decode("utf-8")})
-            yield line + b"\n"
 
 
 class _Verification(Generic[Tx]):
@@ -600,10 +550,3 @@ class _Verification(Generic[Tx]):
         self._failed += 1
         if len(self._failures) < MAX_FAILURES:
             self._failures.append(place)
-
-
-def _write_new(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write a file that must not exist yet, readable by its owner only."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.writelines(chunks)

@@ -5,13 +5,16 @@ library and ``cryptography`` and nothing else of this package, so the file can b
 run alone; the tree and the note format are therefore written here a second time.
 
 A bundle is a folder: ``checkpoint`` (a signed note), ``vkey`` (the log's public key), ``leaves.jsonl`` (one leaf a
-line) and sometimes ``bodies.jsonl`` (opened bodies). Checked: the signature, every leaf's form, the root over all
-leaves, every body against its leaf, and, on demand, that the log continues a checkpoint kept from earlier.
+line) and sometimes ``bodies.jsonl`` (opened bodies), ``checkpoints.jsonl`` (notes signed on the way), ``witnesses``
+(their keys) and ``forks``. Checked: signatures of the log and of witnesses, every leaf's form, the root over all leaves
+at every checkpoint that is here or that you kept (``--earlier``), every body against its leaf. A folder of ``first``
+and ``second``, evidence of a fork, is checked for what it proves.
 
-The key inside a bundle proves nothing by itself: whoever forges a bundle forges that too. Give the key that was handed
-over at the log's ceremony with ``--vkey``; without it, a reminder goes to standard error.
+Keys inside a bundle prove nothing by themselves: whoever forges a bundle forges those too. Give the key that was handed
+over at the log's ceremony with ``--vkey``, and those of witnesses with ``--witness``.
 
-Prints one JSON object, ``{"origin","size","root","verified","failures"}``; failures name a place and never a value.
+Prints one JSON object, ``{"origin","size","root","verified","failures","checked","not_checked"}``; failures name a
+place and never a value, the last two say in sentences what was verified and what could not be.
 Exit code 0: everything fits. 5: any doubt. 2: wrong usage.
 """
 
@@ -22,7 +25,8 @@ import base64
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_FAILURES = 100
 _MAX_LINE_BYTES = 64 * 1024 * 1024
+_MAX_TIME_S = 253_402_300_799
 _LEAF_KEYS = frozenset(
     {
         "v",
@@ -104,13 +109,38 @@ class _Tree:
         return digest
 
 
+class _Cosigned:
+    """What witnesses said of the notes of one log."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.keys = {key: _key(key, kind=4) for key in keys}
+        self.newest: dict[str, tuple[int, int]] = {}
+
+    def look(self, note: bytes, size: int) -> None:
+        """Verify the lines of known witnesses."""
+        text, lines = _split(note)
+        for key, (name, key_id, public_key) in self.keys.items():
+            for found_name, blob in lines:
+                if (found_name, blob[:4]) != (name, key_id):
+                    continue
+                time_s, signature = int.from_bytes(blob[4:12], "big"), blob[12:]
+                told = f"cosignature/v1\ntime {time_s}\n{text}".encode()
+                try:
+                    Ed25519PublicKey.from_public_bytes(public_key).verify(signature, told)
+                except (InvalidSignature, ValueError):
+                    raise _DoubtError(f"the cosignature of {name} does not verify") from None
+                self.newest[key] = max(self.newest.get(key, (0, 0)), (size, time_s))
+
+
 def verify_leaves(
     leaves: Iterable[bytes],
     checkpoint_note: bytes,
     vkey: str,
     *,
     bodies: Iterable[bytes] = (),
-    earlier: bytes | None = None,
+    checkpoints: Iterable[bytes] = (),
+    earlier: Sequence[bytes] = (),
+    witnesses: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check leaves against a signed checkpoint and report.
 
@@ -119,22 +149,38 @@ def verify_leaves(
         checkpoint_note: The signed note.
         vkey: The log's key, ``name+id+key``.
         bodies: Lines of ``bodies.jsonl``.
-        earlier: A signed note of the same log kept from earlier, which these leaves have to continue.
+        checkpoints: Lines of ``checkpoints.jsonl``: notes that the log signed on the way, which these leaves have to
+            continue.
+        earlier: Signed notes of the same log kept by somebody else, which they have to continue too.
+        witnesses: Keys of witnesses, ``name+id+key`` of C2SP tlog-cosignature, each of which must have cosigned.
 
     Returns:
-        ``{"origin", "size", "root", "verified", "failures"}``. Origin is the key's name; size and base64 root are those
-        of the leaves given. Never raises for what it finds.
+        ``{"origin", "size", "root", "verified", "failures", "checked", "not_checked"}``. Origin is the key's name; size
+        and base64 root are those of the leaves given; what was checked and what could not be is said in sentences.
+        Never raises for what it finds.
     """
-    failures = _Failures()
-    claims: dict[str, tuple[int, bytes]] = {}
-    for what, note in (("checkpoint", checkpoint_note), ("earlier checkpoint", earlier)):
-        if note is not None:
-            try:
-                claims[what] = _signed_head(note, vkey)
-            except _DoubtError as doubt:
-                failures.append(f"{what}: {doubt}")
+    failures, checked = _Failures(), []
+    claims: list[tuple[str, int, bytes]] = []
+    try:
+        cosigned = _Cosigned(witnesses)
+    except _DoubtError as doubt:
+        failures.append(f"witness: {doubt}")
+        cosigned = _Cosigned(())
+    signed_size = None
+    notes = [("checkpoint", checkpoint_note), *((f"earlier checkpoint {n}", note) for n, note in enumerate(earlier, 1))]
+    on_the_way = 0
+    for what, line in (*notes, *((f"checkpoints.jsonl line {n}", line) for n, line in enumerate(checkpoints, 1))):
+        try:
+            note = _told_note(line) if what.startswith("checkpoints.jsonl") else line
+            size, root = _signed_head(note, vkey)
+            claims.append((what, size, root))
+            cosigned.look(note, size)
+            signed_size = size if what == "checkpoint" else signed_size
+            on_the_way += what.startswith("checkpoints.jsonl")
+        except _DoubtError as doubt:
+            failures.append(f"{what}: {doubt}")
     tree, commitments = _Tree(), []
-    claimed_sizes = {size for size, _ in claims.values()}
+    claimed_sizes = {size for _, size, _ in claims}
     roots = {0: tree.root()}
     for index, leaf in enumerate(leaves):
         tree.add(leaf)
@@ -145,51 +191,95 @@ def verify_leaves(
         except _DoubtError as doubt:
             commitments.append("")
             failures.append(f"leaf {index}: {doubt}")
-    for what, (size, root) in claims.items():
+    for what, size, root in claims:
         if size not in roots:
             failures.append(f"{what}: covers more leaves than are here")
         elif roots[size] != root:
             failures.append(f"{what}: the leaves have another root")
-    if "checkpoint" in claims and tree.size > claims["checkpoint"][0]:
-        failures.append(f"leaf {claims['checkpoint'][0]}: beyond the checkpoint")
+    if signed_size is not None and tree.size > signed_size:
+        failures.append(f"leaf {signed_size}: beyond the checkpoint")
+    opened = 0
     for number, line in enumerate(bodies, 1):
         try:
             _check_body(line, commitments)
+            opened += 1
         except _DoubtError as doubt:
             failures.append(f"bodies.jsonl line {number}: {doubt}")
+    if not failures.count:
+        checked += [
+            f"{tree.size} leaves have their form and lead to the root that the log's key signed",
+            *([f"they continue {on_the_way} checkpoints that the log signed on the way"] if on_the_way else []),
+            *([f"they continue {len(earlier)} checkpoints that somebody else kept"] if earlier else []),
+            *([f"{opened} bodies are those that were sealed"] if opened else []),
+        ]
+    not_checked = [] if opened == tree.size else [f"the bodies of {tree.size - opened} leaves, which are not here"]
+    for key, (name, _, _) in cosigned.keys.items():
+        size, time_s = cosigned.newest.get(key, (0, 0))
+        if not size:
+            failures.append(f"witness {name}: cosigned no checkpoint that is here")
+            continue
+        when = datetime.fromtimestamp(min(time_s, _MAX_TIME_S), tz=UTC).isoformat().replace("+00:00", "Z")
+        checked.append(f"{name} cosigned the first {size} leaves at {when}")
+        if size < tree.size:
+            not_checked.append(f"whether {name} would cosign the last {tree.size - size} leaves")
     return {
         "origin": vkey.partition("+")[0],
         "size": tree.size,
         "root": base64.b64encode(tree.root()).decode("ascii"),
         "verified": failures.count == 0,
         "failures": failures.told(),
+        "checked": checked,
+        "not_checked": not_checked,
     }
 
 
-def verify_bundle(bundle: Path, *, vkey: str | None = None, earlier: bytes | None = None) -> dict[str, Any]:
+def verify_bundle(
+    bundle: Path, *, vkey: str | None = None, earlier: Sequence[bytes] = (), witnesses: Sequence[str] = ()
+) -> dict[str, Any]:
     """Check a bundle and report, as ``verify_leaves`` does.
 
     Args:
         bundle: The folder.
         vkey: The log's key from elsewhere; None takes the one in the bundle.
-        earlier: A signed note kept from earlier.
+        earlier: Signed notes kept from earlier.
+        witnesses: Keys of witnesses from elsewhere; none takes those in the bundle.
     """
     try:
         inside = (bundle / "vkey").read_bytes().decode("utf-8").removesuffix("\n")
-        note = (bundle / "checkpoint").read_bytes()
-        bodies = bundle / "bodies.jsonl"
+        known = (bundle / "witnesses").read_text("utf-8").split() if (bundle / "witnesses").exists() else []
         report = verify_leaves(
             _lines(bundle / "leaves.jsonl"),
-            note,
+            (bundle / "checkpoint").read_bytes(),
             inside if vkey is None else vkey,
-            bodies=_lines(bodies) if bodies.exists() else (),
+            bodies=_lines_if(bundle / "bodies.jsonl"),
+            checkpoints=_lines_if(bundle / "checkpoints.jsonl"),
             earlier=earlier,
+            witnesses=witnesses or known,
+        )
+        forks = (
+            [verify_fork(path) for path in sorted((bundle / "forks").iterdir())] if (bundle / "forks").is_dir() else []
         )
     except (OSError, UnicodeDecodeError):
         return _unreadable()
     if vkey is not None and vkey != inside:
         report["failures"].append("vkey: not the key given")
-        report["verified"] = False
+    for fork in forks:
+        said = "signed two histories" if fork["forked"] else "is said to have signed two histories, without proof here"
+        if fork["origin"] == report["origin"]:
+            report["failures"].append(f"forks: this log {said}")
+        else:
+            report["checked"].append(f"the log {fork['origin']} {said}")
+    report["verified"] = not report["failures"]
+    if vkey is None:
+        report["not_checked"].append(
+            "whose key signed: it was taken from the bundle; give the one handed over (--vkey)"
+        )
+    if not earlier:
+        report["not_checked"].append("what you saw before: give a checkpoint that you or a mirror kept (--earlier)")
+    if not witnesses:
+        keys = "their keys were taken from the bundle; give those" if known else "none are known; give the keys"
+        report["not_checked"].append(f"whose witnesses cosigned: {keys} that were handed over (--witness)")
+    report["not_checked"].append("that everything that happened was logged, and that bodies tell the truth")
     return report
 
 
@@ -248,7 +338,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("bundle", type=Path, help="folder with checkpoint, vkey, leaves.jsonl and perhaps bodies.jsonl")
     parser.add_argument("--vkey", help="the log's key as handed over, instead of trusting the one in the bundle")
-    parser.add_argument("--earlier", type=Path, help="a checkpoint kept from earlier, which the log has to continue")
+    parser.add_argument(
+        "--earlier",
+        type=Path,
+        action="append",
+        default=[],
+        help="a checkpoint that you or a mirror kept, or a folder of them; the log has to continue each",
+    )
+    parser.add_argument(
+        "--witness", action="append", default=[], help="key of a witness as handed over; it must have cosigned"
+    )
     options = parser.parse_args(argv)
     if not options.bundle.is_dir():
         parser.error("BUNDLE is not a folder")
@@ -257,10 +356,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(json.dumps(verify_fork(options.bundle, vkey=options.vkey)) + "\n")
         return 5
     try:
-        earlier = options.earlier.read_bytes() if options.earlier else None
+        paths = [p for given in options.earlier for p in (sorted(given.iterdir()) if given.is_dir() else [given])]
+        earlier = [path.read_bytes() for path in paths]
     except OSError:
-        parser.error("the earlier checkpoint cannot be read")
-    report = verify_bundle(options.bundle, vkey=options.vkey, earlier=earlier)
+        parser.error("an earlier checkpoint cannot be read")
+    report = verify_bundle(options.bundle, vkey=options.vkey, earlier=earlier, witnesses=options.witness)
     if options.vkey is None:
         sys.stderr.write("The key was taken from the bundle; compare it with the one handed over.\n")
     sys.stdout.write(json.dumps(report) + "\n")
@@ -270,21 +370,10 @@ def main(argv: list[str] | None = None) -> int:
 def _signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
     """Return size and root of a checkpoint that this key signed for the log of its own name."""
     name, key_id, public_key = _key(vkey)
-    try:
-        content = note.decode("utf-8")
-    except UnicodeDecodeError:
-        raise _DoubtError("not UTF-8") from None
-    text, separator, tail = content.rpartition("\n\n")
-    text += "\n"
-    if not separator or not tail.endswith("\n"):
-        raise _DoubtError("not a signed note")
+    text, lines = _split(note)
     verified = False
-    for line in tail[:-1].split("\n"):
-        parts = line.split(" ")
-        if len(parts) != 3 or parts[0] != "\u2014":
-            raise _DoubtError("not a signature line")
-        blob = _unbase64(parts[2])
-        if (parts[1], blob[:4]) != (name, key_id):
+    for found_name, blob in lines:
+        if (found_name, blob[:4]) != (name, key_id):
             continue  # a witness, or a key unknown here
         try:
             Ed25519PublicKey.from_public_bytes(public_key).verify(blob[4:], text.encode("utf-8"))
@@ -304,12 +393,41 @@ def _signed_head(note: bytes, vkey: str) -> tuple[int, bytes]:
     return int(size), _unbase64(root)
 
 
-def _key(vkey: str) -> tuple[str, bytes, bytes]:
+def _split(note: bytes) -> tuple[str, list[tuple[str, bytes]]]:
+    """Return the text of a signed note, and name and bytes of each signature."""
+    try:
+        content = note.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _DoubtError("not UTF-8") from None
+    text, separator, tail = content.rpartition("\n\n")
+    if not separator or not tail.endswith("\n"):
+        raise _DoubtError("not a signed note")
+    lines = []
+    for line in tail[:-1].split("\n"):
+        parts = line.split(" ")
+        if len(parts) != 3 or parts[0] != "\u2014":
+            raise _DoubtError("not a signature line")
+        lines.append((parts[1], _unbase64(parts[2])))
+    return text + "\n", lines
+
+
+def _told_note(line: bytes) -> bytes:
+    try:
+        note = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _DoubtError("not JSON") from None
+    if not isinstance(note, str):
+        raise _DoubtError("not a note")
+    return note.encode("utf-8", "replace")
+
+
+def _key(vkey: str, kind: int = 1) -> tuple[str, bytes, bytes]:
+    """Return name, key ID and key; kind 1 signs checkpoints, 4 cosigns them."""
     name, _, rest = vkey.partition("+")
     key_id, _, encoded = rest.partition("+")
     key = _unbase64(encoded)
     expected = hashlib.sha256(name.encode("utf-8", "replace") + b"\n" + key).digest()[:4]
-    if not name or len(key) != 33 or key[:1] != b"\x01" or key_id != expected.hex():
+    if not name or len(key) != 33 or key[0] != kind or key_id != expected.hex():
         raise _DoubtError("the key is not an Ed25519 key in the form name+id+key")
     return name, expected, key[1:]
 
@@ -402,9 +520,15 @@ def _lines(path: Path) -> Iterator[bytes]:
             yield line.removesuffix(b"\n")
 
 
+def _lines_if(path: Path) -> Iterator[bytes]:
+    return _lines(path) if path.exists() else iter(())
+
+
 def _unreadable() -> dict[str, Any]:
     failures = ["bundle: checkpoint, vkey or leaves.jsonl is missing or cannot be read"]
-    return {"origin": "", "size": 0, "root": "", "verified": False, "failures": failures}
+    nothing: list[str] = []
+    told = {"failures": failures, "checked": nothing, "not_checked": ["everything"]}
+    return {"origin": "", "size": 0, "root": "", "verified": False, **told}
 
 
 if __name__ == "__main__":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
-from connector_psi.audit.bodies import SALT_BYTES
+from connector_psi.audit.bodies import SALT_BYTES, encode_body
 from connector_psi.audit.merkle import leaf_hash
-from connector_psi.audit.verify import verify_leaves
+from connector_psi.audit.verify import verify_bundle
 from connector_psi.commands.output import (
     VERIFICATION_FAILED,
     AsJson,
@@ -34,6 +35,7 @@ from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.pki import Role
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.local import open_local
+from connector_psi.witness.client import origin_hash
 from connector_psi.witness.copying import LogCopy
 
 MAX_INDEX = 2**53
@@ -278,33 +280,40 @@ def log_export(
         ),
     ] = None,
     hashes: Annotated[bool, typer.Option("--hashes", help="Of tiles, those of hashes alone: no leaves.")] = False,
+    bodies: Annotated[
+        bool, typer.Option("--bodies", help="Also bodies that this role may open: PERSONAL DATA. Needs --reason.")
+    ] = False,
+    request: Annotated[
+        str, typer.Option("--request", metavar="HEX", help="Of bodies, those about one request_id.")
+    ] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="R", help="Why bodies are taken out; sealed.")] = "",
     as_cert: MaybeCert = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the log out: a bundle for `python -m connector_psi.audit.verify`, or tiles that any web server can serve.
 
-    Neither holds personal data. Both say up to which checkpoint they go.
+    Neither holds personal data unless --bodies is given. Both say up to which checkpoint they go.
     """
     if (evidence is None) is (tiles is None):
         raise errors.ConfigError("log export: one of --evidence OUT and --tiles OUT")
+    if (bodies and evidence is None) or (request and not bodies):
+        raise errors.ConfigError("log export: --bodies goes with --evidence, --request with --bodies")
+    try:
+        request_id = bytes.fromhex(request)
+    except ValueError:
+        raise errors.ConfigError("--request: not hexadecimal") from None
     _, layout = load_config(directory)
     with open_local(directory, as_cert or Role.AUDITOR) as client:
         note, vkey, size = _signed(client, layout.descriptor)
         if tiles is not None:
             _export_tiles(client, note, vkey, tiles, entries=not hashes, quiet=as_json)
-            value = {"directory": str(tiles), "size": size, "verified": True}
+            value: dict[str, Any] = {"directory": str(tiles), "size": size, "verified": True}
             emit(value, as_json, lambda: say(f"{tiles}: tiles of {size} entries"))
             return
-        leaves = list(client.leaves(0, size))
-    assert evidence is not None
-    report = verify_leaves(leaves, note, vkey)
-    try:
-        evidence.mkdir(parents=True)
-        (evidence / "checkpoint").write_bytes(note)
-        (evidence / "vkey").write_text(vkey + "\n")
-        (evidence / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
-    except OSError as error:
-        raise errors.ConfigError(f"{evidence}: {error.strerror}") from None
+        assert evidence is not None
+        opened = client.export_bodies(size, reason, request_id) if bodies else None
+        _export_evidence(client, note, vkey, evidence, opened, quiet=as_json)
+    report = verify_bundle(evidence, vkey=vkey)
     value = {"directory": str(evidence), "size": size, "verified": report["verified"]}
     emit(
         value,
@@ -313,6 +322,57 @@ def log_export(
     )
     if not report["verified"]:
         raise typer.Exit(VERIFICATION_FAILED)
+
+
+def _export_evidence(
+    client: LocalClient,
+    note: bytes,
+    vkey: str,
+    out_dir: Path,
+    bodies: Iterator[tuple[int, bytes | None]] | None,
+    *,
+    quiet: bool,
+) -> None:
+    size = notes.parse_checkpoint(notes.parse_note(note).text).size
+    seen = client.status()["log"]
+    try:
+        out_dir.mkdir(mode=0o700, parents=True)
+        (out_dir / "vkey").write_text(vkey + "\n")
+        (out_dir / "witnesses").write_text("".join(f"{key}\n" for key in seen["witness_keys"]))
+        for fork in seen["forks"]:
+            folder = out_dir / "forks" / f"{origin_hash(fork['origin'])[:16]}-{fork['size']}"
+            folder.mkdir(parents=True)
+            for name in ("first", "second", "vkey"):
+                (folder / name).write_text(fork[name], encoding="utf-8", newline="")
+        with progress(quiet) as bar:
+            task = bar.add_task("entries", total=size)
+            with _private(out_dir / "leaves.jsonl") as file:
+                for leaf in client.leaves(0, size):
+                    file.write(leaf + b"\n")
+                    bar.advance(task)
+            with _private(out_dir / "checkpoints.jsonl") as file:
+                for signed in client.checkpoints():
+                    if notes.parse_checkpoint(notes.parse_note(signed).text).size <= size:
+                        file.write(json.dumps(signed.decode()).encode() + b"\n")
+            if bodies is not None:
+                with _private(out_dir / "bodies.jsonl") as file:
+                    file.writelines(_body_lines(bodies))
+        # The last: without it the folder is no bundle.
+        (out_dir / "checkpoint").write_bytes(note)
+    except OSError as error:
+        raise errors.ConfigError(f"{out_dir}: {error.strerror}") from None
+
+
+def _private(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _body_lines(bodies: Iterator[tuple[int, bytes | None]]) -> Iterator[bytes]:
+    for index, raw in bodies:
+        if raw is not None:
+            # The body travels as a string, so that a reader without a canonicaliser has the exact bytes.
+            said = {"index": index, "salt": raw[:SALT_BYTES].hex(), "body": raw[SALT_BYTES:].decode()}
+            yield encode_body(said) + b"\n"
 
 
 def _export_tiles(client: LocalClient, note: bytes, vkey: str, out: Path, *, entries: bool, quiet: bool) -> None:

@@ -19,7 +19,14 @@ import structlog
 
 from connector_psi import pki, policy
 from connector_psi.audit import merkle
-from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, parse_note, parse_vkey, verify_checkpoint
+from connector_psi.audit.checkpoint import (
+    Checkpoint,
+    NoteSigner,
+    encode_vkey,
+    parse_note,
+    parse_vkey,
+    verify_checkpoint,
+)
 from connector_psi.audit.cosignature import Cosigner, Trust, WitnessKey, parse_witness_key
 from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.guard import FileGuard
@@ -322,6 +329,11 @@ class Node:
         """Return the witnesses that this node trusts: itself, its peers, and those of ``node.toml`` (no authority)."""
         with self._state:
             return dict(self._witnesses)
+
+    def log_vkeys(self) -> list[str]:
+        """Return the keys of the logs that this node knows: its own and its peers'."""
+        with self._state:
+            return [encode_vkey(self.signer.vkey), *(peer.log_vkey for peer in self._peers.values())]
 
     def asked_witnesses(self) -> dict[WitnessKey, str | None]:
         """Return the witnesses that this node has its own log cosigned by.

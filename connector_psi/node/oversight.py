@@ -6,7 +6,7 @@ is logged before the first body is opened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from connector_psi.audit.bodies import OpenedBody
@@ -180,6 +180,63 @@ class Oversight:
             )
         return self._opened(list(indexes))
 
+    def export_bodies(
+        self, size: int, person: PersonIdentity, reason: str, request_id: bytes = b""
+    ) -> Iterator[tuple[int, OpenedBody | None]]:
+        """Open the bodies that a person may open, for a bundle; one EXPORT entry is durable before the first.
+
+        Args:
+            size: Of the checkpoint that the bundle goes up to.
+            person: Who takes them out.
+            reason: Why.
+            request_id: Of the query or case whose entries are wanted, 16 bytes; empty for all.
+
+        Raises:
+            PurposeRefusedError: The policy's purpose of oversight does not name the person's role.
+            ApprovalMissingError: No reason is given.
+            InputError: A reason of over 4,000 characters.
+        """
+        node = self._node
+        node.check_alive()
+        own = own_purpose(node.pack, Purpose.OVERSIGHT, person.role.value)
+        if not reason.strip():
+            raise ApprovalMissingError("a reason is needed")
+        if len(reason) > MAX_REASON:
+            raise InputError("a reason of at most 4,000 characters")
+        with node.store.write() as tx:
+            size = min(size, node.entries.size(tx))
+            node.append(
+                tx,
+                Event.EXPORT,
+                {
+                    "operation": "bodies exported",
+                    "code": own.code,
+                    "actor": person.uri,
+                    "reason": reason,
+                    "until": size,
+                    "about": request_id.hex(),
+                },
+                purpose=own.purpose.value,
+            )
+        return self._opened(self._exported(size, person.role, request_id))
+
+    def _exported(self, size: int, role: Role, request_id: bytes) -> Iterator[int]:
+        node = self._node
+        for start in range(0, size, MAX_ENTRIES):
+            with node.store.read() as tx:
+                raw = node.read_leaves(tx, start, min(size, start + MAX_ENTRIES))
+            for index, leaf in enumerate(map(parse_leaf, raw), start):
+                wanted = not request_id or request_id in {leaf.request_id, leaf.parent_id}
+                if wanted and self._may_open(leaf, role):
+                    yield index
+
+    def checkpoints(self, start: int, limit: int) -> list[bytes]:
+        """Return signed checkpoints of at least a size, cosigned as they are, smallest first, at most 256."""
+        node = self._node
+        with node.store.read() as tx:
+            sizes = [size for size, _ in node.entries.checkpoints(tx, start, min(limit or MAX_ENTRIES, MAX_ENTRIES))]
+            return [note for size in sizes if (note := node.entries.cosigned(tx, size)) is not None]
+
     def _may_open(self, leaf: Leaf, role: Role) -> bool:
         if role is Role.DPO or _may_be_audited(leaf):
             return True
@@ -190,7 +247,7 @@ class Oversight:
         known = {b.code: is_silent(b.agreement) for b in self._node.agreements()}
         return known.get(code, True)
 
-    def _opened(self, indexes: Sequence[int]) -> Iterator[tuple[int, OpenedBody | None]]:
+    def _opened(self, indexes: Iterable[int]) -> Iterator[tuple[int, OpenedBody | None]]:
         node = self._node
         for index in indexes:
             body: OpenedBody | None = None

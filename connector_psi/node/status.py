@@ -6,6 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from connector_psi import policy
+from connector_psi.audit.checkpoint import parse_vkey
+from connector_psi.audit.cosignature import encode_witness_key
 from connector_psi.audit.entries import encode_time
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.errors import PurposeRefusedError
@@ -95,15 +97,24 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
 
 def _witnesses(node: Node) -> dict[str, object]:
     """Up to which size each witness cosigned this log, what this node cosigned of others, and forks that were found."""
+    vkeys = {parse_vkey(vkey).name: vkey for vkey in node.log_vkeys()}
     with node.store.read() as tx:
         return {
             "witnesses": {key.name: node.entries.cosigned_by(tx, key.name) for key in node.asked_witnesses()},
+            "witness_keys": [encode_witness_key(key) for key in node.asked_witnesses()],
             "witnessed": [
                 {"origin": row.origin, "size": row.size, "seen": _time(row.seen_ms)}
                 for row in witnesses.list_witnessed(tx)
             ],
             "forks": [
-                {"origin": row.origin, "size": row.size, "found": _time(row.found_ms)}
+                {
+                    "origin": row.origin,
+                    "size": row.size,
+                    "found": _time(row.found_ms),
+                    "first": row.first.decode(),
+                    "second": row.second.decode(),
+                    "vkey": vkeys.get(row.origin, ""),
+                }
                 for row in witnesses.list_forks(tx)
             ],
         }

@@ -16,6 +16,7 @@ from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment b
 import grpc
 
 from connector_psi import errors, pki
+from connector_psi.audit.checkpoint import parse_checkpoint, parse_note
 from connector_psi.audit.cosignature import parse_witness_key
 from connector_psi.audit.merkle import leaf_hash
 from connector_psi.domain.coverage import Coverage
@@ -260,6 +261,18 @@ class PeerConnector:
             clients, self._clients = self._clients, {}
         for _, client in clients.values():
             client.close()
+
+
+def _opened(pieces: Iterable[registry_pb2.OpenBodiesResponse]) -> Iterator[tuple[int, bytes | None]]:
+    index, data, erased = -1, bytearray(), False
+    for piece in pieces:
+        if piece.index != index and index >= 0:
+            yield index, None if erased else bytes(data)
+            data.clear()
+        index, erased = piece.index, piece.erased
+        data += piece.data
+    if index >= 0:
+        yield index, None if erased else bytes(data)
 
 
 class LocalClient:
@@ -554,15 +567,21 @@ class LocalClient:
             reason: Why; sealed in the log.
         """
         request = registry_pb2.OpenBodiesRequest(indexes=indexes, reason=reason)
-        index, data, erased = -1, bytearray(), False
-        for piece in self._each(self.node.OpenBodies(request, timeout=DEADLINE_S)):
-            if piece.index != index and index >= 0:
-                yield index, None if erased else bytes(data)
-                data.clear()
-            index, erased = piece.index, piece.erased
-            data += piece.data
-        if index >= 0:
-            yield index, None if erased else bytes(data)
+        yield from _opened(self._each(self.node.OpenBodies(request, timeout=DEADLINE_S)))
+
+    def export_bodies(self, size: int, reason: str, request_id: bytes = b"") -> Iterator[tuple[int, bytes | None]]:
+        """Yield ``(index, salt || body)`` of all entries below a size that the caller may open; logged once."""
+        request = registry_pb2.ExportBodiesRequest(size=size, reason=reason, request_id=request_id)
+        yield from _opened(self._each(self.node.ExportBodies(request)))
+
+    def checkpoints(self) -> Iterator[bytes]:
+        """Yield the checkpoints that the node signed, smallest first."""
+        start = 0
+        while page := self.call(
+            self.node.ListCheckpoints, registry_pb2.ListCheckpointsRequest(start=start)
+        ).checkpoints:
+            yield from page
+            start = parse_checkpoint(parse_note(page[-1]).text).size + 1
 
     # Holds
 

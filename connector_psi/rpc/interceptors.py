@@ -124,6 +124,8 @@ LOCAL_ACCESS: Mapping[str, Access] = {
     f"{_V1}NodeService/ReportQuality": _PEOPLE,
     f"{_V1}NodeService/GetAuditEntries": _OVERSIGHT,
     f"{_V1}NodeService/OpenBodies": _OVERSIGHT,
+    f"{_V1}NodeService/ExportBodies": frozenset({Role.AUDITOR, Role.DPO}),
+    f"{_V1}NodeService/ListCheckpoints": _PEOPLE,
     f"{_V1}NodeService/SetHold": frozenset({Role.AUDITOR, Role.DPO}),
     f"{_V1}NodeService/ListHolds": _OVERSIGHT,
     f"{_V1}NodeService/SearchSubject": frozenset({Role.DPO}),
@@ -136,6 +138,7 @@ LOCAL_ACCESS: Mapping[str, Access] = {
 }
 # Streams that live as long as their caller does.
 _NO_DEADLINE = {
+    f"{_V1}NodeService/ExportBodies",
     f"{_V1}RegistryService/RegisterStream",
     f"{_V1}RegistryService/WatchMatches",
     f"{_HEALTH}Watch",

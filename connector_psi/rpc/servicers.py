@@ -13,6 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2
 
 from connector_psi import pki
+from connector_psi.audit.bodies import OpenedBody
 from connector_psi.disclosure import Grade
 from connector_psi.domain.records import Record
 from connector_psi.errors import FormatError, RefusedError
@@ -450,14 +451,24 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         self, request: registry_pb2.OpenBodiesRequest, context: Context
     ) -> Iterator[registry_pb2.OpenBodiesResponse]:
         """The bodies of this node's own queries, for whoever audits them."""
-        opened = self._service.oversight.open_bodies(request.indexes, _person(context), request.reason)
-        for index, body in opened:
-            if body is None:
-                yield registry_pb2.OpenBodiesResponse(index=index, erased=True)
-                continue
-            data = body.salt + body.encoded
-            for start in range(0, len(data), BODY_PIECE_BYTES):
-                yield registry_pb2.OpenBodiesResponse(index=index, data=data[start : start + BODY_PIECE_BYTES])
+        yield from _bodies(self._service.oversight.open_bodies(request.indexes, _person(context), request.reason))
+
+    def ExportBodies(
+        self, request: registry_pb2.ExportBodiesRequest, context: Context
+    ) -> Iterator[registry_pb2.OpenBodiesResponse]:
+        """Bodies for a bundle."""
+        if len(request.request_id) not in {0, 16}:
+            raise FormatError("request_id: 16 bytes, or none")
+        yield from _bodies(
+            self._service.oversight.export_bodies(request.size, _person(context), request.reason, request.request_id)
+        )
+
+    def ListCheckpoints(
+        self, request: registry_pb2.ListCheckpointsRequest, context: Context
+    ) -> registry_pb2.ListCheckpointsResponse:
+        """Checkpoints that this node signed."""
+        found = self._service.oversight.checkpoints(request.start, request.limit)
+        return registry_pb2.ListCheckpointsResponse(checkpoints=found)
 
     def SearchSubject(
         self, request: registry_pb2.SearchSubjectRequest, context: Context
@@ -549,6 +560,16 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
     def VerifyLog(self, request: registry_pb2.VerifyLogRequest, context: Context) -> registry_pb2.VerifyLogResponse:
         """Verify the whole log."""
         return registry_pb2.VerifyLogResponse(json=convert.json_text(self._service.oversight.verify()))
+
+
+def _bodies(opened: Iterable[tuple[int, OpenedBody | None]]) -> Iterator[registry_pb2.OpenBodiesResponse]:
+    for index, body in opened:
+        if body is None:
+            yield registry_pb2.OpenBodiesResponse(index=index, erased=True)
+            continue
+        data = body.salt + body.encoded
+        for start in range(0, len(data), BODY_PIECE_BYTES):
+            yield registry_pb2.OpenBodiesResponse(index=index, data=data[start : start + BODY_PIECE_BYTES])
 
 
 def _peer_message(view: PeerView) -> registry_pb2.Peer:

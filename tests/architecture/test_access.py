@@ -36,6 +36,7 @@ SENSITIVE = {
     "AuditService/GetEntries": {Role.AUDITOR, Role.DPO},
     "NodeService/GetAuditEntries": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
     "NodeService/OpenBodies": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
+    "NodeService/ExportBodies": {Role.AUDITOR, Role.DPO},
     "NodeService/SetHold": {Role.AUDITOR, Role.DPO},
     "NodeService/ListHolds": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
     "NodeService/SearchSubject": {Role.DPO},

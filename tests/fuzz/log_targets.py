@@ -121,8 +121,7 @@ def _bundle_files() -> tuple[bytes, ...]:
     bench.append(3)
     bench.checkpoint()
     exported = folder() / "exported"
-    with bench.backend.transaction() as tx:
-        bench.log.export_bundle(tx, exported, bodies=True)
+    bench.export(exported, bodies=True)
     return tuple((exported / name).read_bytes() for name in _PARTS)
 
 

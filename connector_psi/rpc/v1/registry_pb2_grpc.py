@@ -1043,6 +1043,16 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
                 _registered_method=True)
+        self.ExportBodies = channel.unary_stream(
+                '/connector_psi.rpc.v1.NodeService/ExportBodies',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ExportBodiesRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
+                _registered_method=True)
+        self.ListCheckpoints = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/ListCheckpoints',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsResponse.FromString,
+                _registered_method=True)
         self.SetHold = channel.unary_unary(
                 '/connector_psi.rpc.v1.NodeService/SetHold',
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SetHoldRequest.SerializeToString,
@@ -1146,6 +1156,20 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportBodies(self, request, context):
+        """Sealed bodies for a bundle: all that the caller's role opens. Writes EXPORT once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCheckpoints(self, request, context):
+        """Checkpoints that this node signed, with what witnesses said of them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetHold(self, request, context):
         """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD.
         """
@@ -1227,6 +1251,16 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SearchSubject,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.SerializeToString,
+            ),
+            'ExportBodies': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportBodies,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ExportBodiesRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.SerializeToString,
+            ),
+            'ListCheckpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCheckpoints,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsResponse.SerializeToString,
             ),
             'SetHold': grpc.unary_unary_rpc_method_handler(
                     servicer.SetHold,
@@ -1591,6 +1625,60 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/SearchSubject',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportBodies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ExportBodies',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ExportBodiesRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.OpenBodiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCheckpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ListCheckpoints',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListCheckpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

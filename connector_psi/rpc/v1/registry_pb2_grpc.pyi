@@ -287,6 +287,10 @@ class NodeServiceStub:
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
     SearchSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+    ExportBodies: _grpc.UnaryStreamMultiCallable[_registry_pb2.ExportBodiesRequest, _registry_pb2.OpenBodiesResponse]
+    """Sealed bodies for a bundle: all that the caller's role opens. Writes EXPORT once."""
+    ListCheckpoints: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListCheckpointsRequest, _registry_pb2.ListCheckpointsResponse]
+    """Checkpoints that this node signed, with what witnesses said of them."""
     SetHold: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SetHoldRequest, _registry_pb2.SetHoldResponse]
     """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD."""
     ListHolds: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListHoldsRequest, _registry_pb2.ListHoldsResponse]
@@ -319,6 +323,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
     SearchSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]  # type: ignore[assignment]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+    ExportBodies: _aio.UnaryStreamMultiCallable[_registry_pb2.ExportBodiesRequest, _registry_pb2.OpenBodiesResponse]  # type: ignore[assignment]
+    """Sealed bodies for a bundle: all that the caller's role opens. Writes EXPORT once."""
+    ListCheckpoints: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListCheckpointsRequest, _registry_pb2.ListCheckpointsResponse]  # type: ignore[assignment]
+    """Checkpoints that this node signed, with what witnesses said of them."""
     SetHold: _aio.UnaryUnaryMultiCallable[_registry_pb2.SetHoldRequest, _registry_pb2.SetHoldResponse]  # type: ignore[assignment]
     """Keep bodies of the log beyond their time, for a monitoring procedure; or let a hold end later, or now. Writes HOLD."""
     ListHolds: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListHoldsRequest, _registry_pb2.ListHoldsResponse]  # type: ignore[assignment]
@@ -426,6 +434,22 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SearchSubjectResponse, _abc.Awaitable[_registry_pb2.SearchSubjectResponse]]:
         """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
+
+    @_abc_1.abstractmethod
+    def ExportBodies(
+        self,
+        request: _registry_pb2.ExportBodiesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_registry_pb2.OpenBodiesResponse], _abc.AsyncIterator[_registry_pb2.OpenBodiesResponse]]:
+        """Sealed bodies for a bundle: all that the caller's role opens. Writes EXPORT once."""
+
+    @_abc_1.abstractmethod
+    def ListCheckpoints(
+        self,
+        request: _registry_pb2.ListCheckpointsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListCheckpointsResponse, _abc.Awaitable[_registry_pb2.ListCheckpointsResponse]]:
+        """Checkpoints that this node signed, with what witnesses said of them."""
 
     @_abc_1.abstractmethod
     def SetHold(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -359,15 +358,13 @@ def test_a_sound_log_is_verified() -> None:
     assert report.root != verify_checkpoint(note, bench.signer.vkey, ORIGIN).root
 
 
-def test_more_than_a_page_is_verified_and_exported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_more_than_a_page_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connector_psi.audit.log._PAGE", 4)
     bench = build_log()
     bench.append(11)
     bench.checkpoint()
     with bench.backend.transaction() as tx:
         assert bench.log.verify(tx).to_json()["size"] == 11
-        assert bench.log.export_bundle(tx, tmp_path / "bundle") == 11
-    assert (tmp_path / "bundle" / "leaves.jsonl").read_bytes().splitlines() == bench.backend.rows.leaves
     bench.backend.rows.leaves[6] = bench.backend.rows.leaves[7]
     with bench.backend.transaction() as tx:
         assert bench.log.verify(tx).failures[0] == "node 0/6: does not match the leaves up to leaf 6"
@@ -507,25 +504,3 @@ def test_a_signed_checkpoint_of_a_larger_tree_is_found() -> None:
     _refuses(bench)
     with bench.backend.transaction() as tx:
         assert bench.log.verify(tx).failures == ("checkpoint: ahead of the tree, at size 6",)
-
-
-def test_a_bundle_is_not_written_twice_nor_before_a_checkpoint(tmp_path: Path) -> None:
-    bench = build_log()
-    bench.append(2)
-    with bench.backend.transaction() as tx, pytest.raises(InputError):
-        bench.log.export_bundle(tx, tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
-    bench.checkpoint()
-    bench.append()
-    with bench.backend.transaction() as tx:
-        assert bench.log.export_bundle(tx, tmp_path / "bundle", bodies=True) == 2
-        with pytest.raises(ConfigError):
-            bench.log.export_bundle(tx, tmp_path / "bundle")
-    lines = (tmp_path / "bundle" / "bodies.jsonl").read_bytes().splitlines()
-    assert [json.loads(json.loads(line)["body"])["officer"] for line in lines] == ["o-0", "o-1"]
-    assert {(path.name, path.stat().st_mode & 0o777) for path in (tmp_path / "bundle").iterdir()} == {
-        ("checkpoint", 0o600),
-        ("vkey", 0o600),
-        ("leaves.jsonl", 0o600),
-        ("bodies.jsonl", 0o600),
-    }

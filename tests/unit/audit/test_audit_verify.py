@@ -14,7 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connector_psi.audit import verify
-from connector_psi.audit.checkpoint import NoteSigner, encode_vkey, parse_note, sign_note
+from connector_psi.audit.checkpoint import NoteSigner, encode_signature, encode_vkey, parse_note, sign_note
+from connector_psi.audit.cosignature import Cosigner, encode_witness_key
 from connector_psi.audit.entries import _FORMS
 from connector_psi.audit.log import MAX_FAILURES
 from connector_psi.audit.verify import main, verify_bundle, verify_leaves
@@ -31,9 +32,7 @@ def bench() -> Bench:
 
 @pytest.fixture
 def bundle(bench: Bench, tmp_path: Path) -> Path:
-    with bench.backend.transaction() as tx:
-        bench.log.export_bundle(tx, tmp_path / "bundle", bodies=True)
-    return tmp_path / "bundle"
+    return bench.export(tmp_path / "bundle", bodies=True)
 
 
 def _run(*arguments: str) -> tuple[int, dict[str, object]]:
@@ -44,8 +43,19 @@ def _run(*arguments: str) -> tuple[int, dict[str, object]]:
 def test_a_sound_bundle_is_verified_and_agrees_with_the_node(bench: Bench, bundle: Path) -> None:
     with bench.backend.transaction() as tx:
         expected = bench.log.verify(tx).to_json()
-    assert verify_bundle(bundle) == expected
-    assert _run("-m", "connector_psi.audit.verify", str(bundle)) == (0, expected)
+    report = verify_bundle(bundle)
+    assert {key: report[key] for key in expected} == expected
+    assert report["checked"] == [
+        "6 leaves have their form and lead to the root that the log's key signed",
+        "6 bodies are those that were sealed",
+    ]
+    assert [text.partition(":")[0] for text in report["not_checked"]] == [
+        "whose key signed",
+        "what you saw before",
+        "whose witnesses cosigned",
+        "that everything that happened was logged, and that bodies tell the truth",
+    ]
+    assert _run("-m", "connector_psi.audit.verify", str(bundle)) == (0, report)
 
 
 def test_the_file_runs_alone(bundle: Path, tmp_path: Path) -> None:
@@ -185,17 +195,15 @@ def test_a_log_that_does_not_continue_an_earlier_checkpoint_is_found(
     bench.append(3)
     earlier = (bundle / "checkpoint").read_bytes()
     bench.checkpoint()
-    with bench.backend.transaction() as tx:
-        bench.log.export_bundle(tx, tmp_path / "later")
-    assert verify_bundle(tmp_path / "later", earlier=earlier)["verified"]
+    bench.export(tmp_path / "later")
+    assert verify_bundle(tmp_path / "later", earlier=[earlier])["verified"]
     twin = build_log(seed=99)
     twin.append(9)
     twin.checkpoint()
-    with twin.backend.transaction() as tx:
-        twin.log.export_bundle(tx, tmp_path / "forked")
+    twin.export(tmp_path / "forked")
     assert verify_bundle(tmp_path / "forked")["verified"]
-    assert verify_bundle(tmp_path / "forked", earlier=earlier)["failures"] == [
-        "earlier checkpoint: the leaves have another root"
+    assert verify_bundle(tmp_path / "forked", earlier=[earlier])["failures"] == [
+        "earlier checkpoint 1: the leaves have another root"
     ]
     (tmp_path / "earlier").write_bytes(earlier)
     code, _ = _run("-m", "connector_psi.audit.verify", str(tmp_path / "forked"), "--earlier", str(tmp_path / "earlier"))
@@ -205,7 +213,9 @@ def test_a_log_that_does_not_continue_an_earlier_checkpoint_is_found(
 def test_a_shrunken_log_is_found(bench: Bench, bundle: Path) -> None:
     bench.append(3)
     newest = bench.checkpoint()
-    assert verify_bundle(bundle, earlier=newest)["failures"] == ["earlier checkpoint: covers more leaves than are here"]
+    assert verify_bundle(bundle, earlier=[newest])["failures"] == [
+        "earlier checkpoint 1: covers more leaves than are here"
+    ]
 
 
 def test_the_checkpoint_of_another_log_is_found(bench: Bench, bundle: Path) -> None:
@@ -224,7 +234,7 @@ def test_a_size_in_another_form_is_found(bench: Bench, bundle: Path, size: str) 
 def test_exit_codes(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(bundle)]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert list(report) == ["origin", "size", "root", "verified", "failures"]
+    assert list(report) == ["origin", "size", "root", "verified", "failures", "checked", "not_checked"]
     (bundle / "leaves.jsonl").unlink()
     assert main([str(bundle)]) == 5
     assert json.loads(capsys.readouterr().out)["verified"] is False
@@ -253,3 +263,89 @@ def test_many_failures_are_counted(bench: Bench) -> None:
 @pytest.mark.parametrize("junk", [b"", b"\xff", b"\n\n", b"a\n\n\xe2\x80\x94 b AAAA\n", b"x" * 1000])
 def test_junk_is_a_failure_and_no_exception(junk: bytes) -> None:
     assert not verify_leaves([junk], junk, junk.decode("utf-8", "replace"), bodies=[junk], earlier=junk)["verified"]
+
+
+# Witnesses, checkpoints on the way, forks
+
+WITNESS = Cosigner("dpa.example.org/w1", Ed25519PrivateKey.from_private_bytes(bytes([5]) * 32))
+WITNESS_KEY = encode_witness_key(WITNESS.key)
+
+
+def _cosigned(bundle: Path, time_s: int = 1_800_000_000) -> bytes:
+    note = (bundle / "checkpoint").read_bytes()
+    return note + encode_signature(WITNESS.cosign(parse_note(note).text, time_s))
+
+
+def test_a_witness_whose_key_was_handed_over_must_have_cosigned(bundle: Path) -> None:
+    missing = verify_bundle(bundle, witnesses=[WITNESS_KEY])
+    assert missing["failures"] == ["witness dpa.example.org/w1: cosigned no checkpoint that is here"]
+    (bundle / "checkpoint").write_bytes(_cosigned(bundle))
+    report = verify_bundle(bundle, witnesses=[WITNESS_KEY])
+    assert report["verified"]
+    assert "dpa.example.org/w1 cosigned the first 6 leaves at 2027-01-15T08:00:00Z" in report["checked"]
+    code, printed = _run("-m", "connector_psi.audit.verify", str(bundle), "--witness", WITNESS_KEY)
+    assert (code, printed) == (0, report)
+    raw = (bundle / "checkpoint").read_bytes()
+    for place in (-10, -60, -90):
+        damaged = bytearray(raw)
+        damaged[place] = ord("A") if raw[place] != ord("A") else ord("B")
+        (bundle / "checkpoint").write_bytes(bytes(damaged))
+        assert not verify_bundle(bundle, witnesses=[WITNESS_KEY])["verified"]
+
+
+def test_keys_of_witnesses_in_a_bundle_are_used_and_said_to_prove_nothing(bundle: Path) -> None:
+    (bundle / "checkpoint").write_bytes(_cosigned(bundle))
+    (bundle / "witnesses").write_text(f"{WITNESS_KEY}\n")
+    report = verify_bundle(bundle)
+    assert report["verified"]
+    assert any("taken from the bundle" in text and "--witness" in text for text in report["not_checked"])
+
+
+def test_what_a_witness_cosigned_of_an_earlier_size_is_said_with_the_rest(
+    bench: Bench, bundle: Path, tmp_path: Path
+) -> None:
+    on_the_way = _cosigned(bundle)
+    bench.append(3)
+    bench.checkpoint()
+    later = bench.export(tmp_path / "later")
+    (later / "checkpoints.jsonl").write_text(json.dumps(on_the_way.decode()) + "\n")
+    report = verify_bundle(later, witnesses=[WITNESS_KEY])
+    assert report["verified"]
+    assert "they continue 1 checkpoints that the log signed on the way" in report["checked"]
+    assert "whether dpa.example.org/w1 would cosign the last 3 leaves" in report["not_checked"]
+    other = build_log(seed=99)
+    other.append(6)
+    (later / "checkpoints.jsonl").write_text(json.dumps(other.checkpoint().decode()) + "\n")
+    assert verify_bundle(later)["failures"] == ["checkpoints.jsonl line 1: the leaves have another root"]
+    for line in ("nonsense", "5", '"x"', '"\\ud800"'):
+        (later / "checkpoints.jsonl").write_text(line + "\n")
+        assert not verify_bundle(later)["verified"]
+
+
+def test_a_wrong_key_of_a_witness_is_a_doubt(bench: Bench, bundle: Path) -> None:
+    for key in ("nonsense", encode_vkey(bench.signer.vkey)):
+        assert not verify_bundle(bundle, witnesses=[key])["verified"]
+
+
+def test_a_fork_in_the_bundle_is_a_doubt_if_it_is_of_this_log(bench: Bench, bundle: Path) -> None:
+    twin = build_log(seed=99)
+    twin.append(6)
+    folder = bundle / "forks" / "one"
+    folder.mkdir(parents=True)
+    (folder / "first").write_bytes((bundle / "checkpoint").read_bytes())
+    (folder / "second").write_bytes(twin.checkpoint())
+    (folder / "vkey").write_text(encode_vkey(bench.signer.vkey) + "\n")
+    assert verify_bundle(bundle)["failures"] == ["forks: this log signed two histories"]
+
+
+def test_checkpoints_of_a_mirror_are_given_as_a_folder(bench: Bench, bundle: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "6").write_bytes((bundle / "checkpoint").read_bytes())
+    bench.append(3)
+    (kept / "9").write_bytes(bench.checkpoint())
+    later = bench.export(tmp_path / "later")
+    code, report = _run("-m", "connector_psi.audit.verify", str(later), "--earlier", str(kept))
+    assert code == 0
+    assert "they continue 2 checkpoints that somebody else kept" in report["checked"]  # type: ignore[operator]
+    assert _run("-m", "connector_psi.audit.verify", str(bundle), "--earlier", str(kept))[0] == 5
