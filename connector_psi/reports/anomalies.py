@@ -14,7 +14,7 @@ import re
 import statistics
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
@@ -149,6 +149,7 @@ def find(
     office_hours: OfficeHours | None = None,
     min_support: int = MIN_SUPPORT,
     follow_days: int = FOLLOW_DAYS,
+    silent: Collection[str] = (),
 ) -> list[Anomaly]:
     """Return everything to look at, by kind and place; the same for the same entries, in whatever order they come.
 
@@ -157,10 +158,13 @@ def find(
         office_hours: When people work; 6 to 22, Monday to Friday, UTC by default.
         min_support: Days of people, or actions, from which on a habit can be told.
         follow_days: Days within which a confirmed match becomes a case and a recall is acknowledged.
+        silent: Agreements whose owner gets no notice. At the owner their entries are left out: covers fill every slot,
+            so numbers say nothing, and a finding would tell people there of what they must not learn.
 
     Cost: one pass per kind. Holds a reference of each record that was asked about, and the identifiers of one day.
     """
-    log, hours = in_order(entries), office_hours or OfficeHours()
+    hours = office_hours or OfficeHours()
+    log = [each for each in in_order(entries) if each.leaf.side is not Side.OWNER or each.leaf.agreement not in silent]
     found = [
         *_sequential(log, hours),
         *_unusual(log, hours, min_support),
