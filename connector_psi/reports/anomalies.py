@@ -41,6 +41,8 @@ SHORT_FORMS = {"plate_number": "plate", "vin_last8": "vin"}
 MADS = 6
 """Median absolute deviations above the median. Six are about four standard deviations of a normal distribution: with
 twelve officers and 220 days a year, one day in ten years by chance."""
+MAD_OF_NORMAL = 0.6745
+"""Median absolute deviation of a normal distribution, in standard deviations."""
 MIN_EVENTS = 10
 """A day, below which no number of events is unusual, however quiet the others are."""
 MIN_SUPPORT = 20
@@ -384,20 +386,22 @@ def _unusual(log: Sequence[Entry], hours: OfficeHours, min_support: int) -> Iter
     days: dict[str, dict[tuple[date, str], list[tuple[Entry, str, int]]]] = defaultdict(lambda: defaultdict(list))
     for entry in log:
         for what, who, number in _acts(entry):
-            days[what][hours.day(entry.leaf.ts), person_key(who)].append((entry, who, number))
+            days[what][hours.shift(entry.leaf.ts), person_key(who)].append((entry, who, number))
     for what, cells in sorted(days.items()):
         if len(cells) < min_support:
             continue
         totals = {cell: sum(number for _, _, number in acts) for cell, acts in cells.items()}
         median = statistics.median(totals.values())
         spread = statistics.median(abs(total - median) for total in totals.values())
-        # Where nearly all days are equal the deviation is nothing, and one more would be out of the ordinary.
-        limit = median + MADS * max(spread, 1.0, median / 10)
+        # Where nearly all days are equal the deviation is nothing, and one more would be out of the ordinary. What comes
+        # in by chance, as in a Poisson distribution, deviates by this much.
+        limit = round(median + MADS * max(spread, 1.0, MAD_OF_NORMAL * math.sqrt(median)), 1)
         for cell, total in sorted(totals.items()):
             if total < MIN_EVENTS or total <= limit:
                 continue
             yield Anomaly(
                 Kind.UNUSUAL_LOOKUPS,
+                # Twice what is far already is not a busy day.
                 Severity.WARNING if total > 2 * limit else Severity.NOTICE,
                 tuple(sorted({entry.index for entry, _, _ in cells[cell]})),
                 cells[cell][0][1],
