@@ -393,8 +393,8 @@ def _unusual(log: Sequence[Entry], hours: OfficeHours, min_support: int) -> Iter
         totals = {cell: sum(number for _, _, number in acts) for cell, acts in cells.items()}
         median = statistics.median(totals.values())
         spread = statistics.median(abs(total - median) for total in totals.values())
-        # Where nearly all days are equal the deviation is nothing, and one more would be out of the ordinary. What comes
-        # in by chance, as in a Poisson distribution, deviates by this much.
+        # Where nearly all days are equal the deviation is nothing, and one more would be out of the ordinary. What
+        # comes in by chance, as in a Poisson distribution, deviates by this much.
         limit = round(median + MADS * max(spread, 1.0, MAD_OF_NORMAL * math.sqrt(median)), 1)
         for cell, total in sorted(totals.items()):
             if total < MIN_EVENTS or total <= limit:

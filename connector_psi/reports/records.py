@@ -253,7 +253,7 @@ def statistics(entries: Iterable[Entry], year: int, *, silent: Collection[str] =
             leaf.agreement or "", leaf.side.value if leaf.side else "", leaf.purpose or "", leaf.legal_basis or ""
         )
         quiet = leaf.side is Side.OWNER and leaf.agreement in silent
-        measure = _measure(entry, quiet=quiet)
+        measure = measure_of(entry, quiet=quiet)
         counts[line][measure][leaf.ts.month - 1] += 1
         if measure is Measure.QUERIES:
             counts[line][Measure.ELEMENTS][leaf.ts.month - 1] += leaf.n_padded or 0
@@ -354,7 +354,8 @@ def _total(cells: Sequence[Cell]) -> Total:
     return Total(sum(cell for cell in cells if isinstance(cell, int)), all(isinstance(cell, int) for cell in cells))
 
 
-def _measure(entry: Entry, *, quiet: bool) -> Measure:
+def measure_of(entry: Entry, *, quiet: bool = False) -> Measure:
+    """Return what an entry is counted as; where it is quiet, outcomes are not told apart."""
     leaf = entry.leaf
     simple = {
         Event.ERASE: Measure.ERASURES,

@@ -128,7 +128,8 @@ class Book:
 
 def office_days(number: int, start: datetime = MONDAY) -> list[datetime]:
     """Midnight of so many days from Monday to Friday."""
-    days, day = [], start.replace(hour=0)
+    days: list[datetime] = []
+    day = start.replace(hour=0)
     while len(days) < number:
         if day.weekday() < 5:
             days.append(day)
