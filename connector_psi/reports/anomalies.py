@@ -39,8 +39,8 @@ SHORT_FORMS = {"plate_number": "plate", "vin_last8": "vin"}
 """Types that are formed from another one: a run of both is told once."""
 
 MADS = 6
-"""Median absolute deviations above the median. Six are about four standard deviations of a normal distribution: with
-twelve officers and 220 days a year, one day in ten years by chance."""
+"""Median absolute deviations above the median. Six are about four standard deviations of a normal distribution. In 35
+years of twelve officers that ``clean_year`` of the tests makes up, two days are found that are only a backlog."""
 MAD_OF_NORMAL = 0.6745
 """Median absolute deviation of a normal distribution, in standard deviations."""
 MIN_EVENTS = 10
