@@ -29,6 +29,7 @@ from connector_psi.commands import (
     policies,
     quality,
     recalls,
+    reports,
     review,
     subjects,
     systems,
@@ -63,7 +64,7 @@ for _name, _group in (
     ("systems", systems.systems_app),
     ("identifiers", quality.identifiers_app),
     ("mapping", quality.mapping_app),
-    ("report", quality.report_app),
+    ("report", reports.report_app),
 ):
     app.add_typer(_group, name=_name)
 

@@ -10,13 +10,13 @@ import typer
 
 from connector_psi import errors
 from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, progress, say, table
+from connector_psi.commands.reports import report_app
 from connector_psi.domain import evaluation
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.coverage import Coverage
 from connector_psi.pki import Role
 from connector_psi.rpc.local import open_local
 
-report_app = typer.Typer(help="Reports over what is stored.", no_args_is_help=True)
 mapping_app = typer.Typer(help="Own databases: how their tables become records.", no_args_is_help=True)
 identifiers_app = typer.Typer(help="Quality of exact identifier matching.", no_args_is_help=True)
 

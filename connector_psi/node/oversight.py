@@ -168,7 +168,7 @@ class Oversight:
                 tx,
                 Event.LOG_READ,
                 {
-                    "operation": "bodies opened",
+                    "operation": "audit_sample" if all(map(_may_be_audited, leaves)) else "bodies opened",
                     "code": own.code,
                     "actor": person.uri,
                     "reason": reason,
