@@ -1,4 +1,4 @@
-"""Commands of the disclosure log: log show, verify, prove, export."""
+"""Commands of the disclosure log: log show, verify, prove, export, dossier."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
 from connector_psi.audit.verify import verify_leaves
+from connector_psi.commands.dossier import log_dossier
 from connector_psi.commands.output import VERIFICATION_FAILED, AsJson, MaybeCert, NodeDir, emit, out, say, table
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
@@ -21,7 +22,7 @@ from connector_psi.rpc.local import open_local
 
 MAX_INDEX = 2**53
 
-log_app = typer.Typer(help="The disclosure log: read, verify, prove, export.", no_args_is_help=True)
+log_app = typer.Typer(help="The disclosure log: read, verify, prove, export, compare.", no_args_is_help=True)
 
 
 # The log
@@ -138,3 +139,6 @@ def log_export(
     )
     if not report["verified"]:
         raise typer.Exit(VERIFICATION_FAILED)
+
+
+log_app.command("dossier")(log_dossier)
