@@ -189,16 +189,16 @@ def _places(finding: dict[str, Any]) -> str:
     return ", ".join(f"{each['log'].upper()} {each['index']}" for each in finding["entries"])
 
 
-def _cell(entry: dict[str, Any]) -> str:
-    facts = [f"{name} {entry['leaf'][name]}" for name in _LEAF_FACTS if entry["leaf"][name] is not None]
-    return f"{entry['index']} {entry['event']}: {entry['what']} ({'; '.join(facts)})"
-
-
-def _rows(value: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [
-        (entry["time"], _cell(entry) if entry["log"] == "a" else "", _cell(entry) if entry["log"] == "b" else "")
-        for entry in value["entries"]
-    ]
+def _rows(value: dict[str, Any], *, facts: bool) -> list[tuple[str, str, str]]:
+    """Entries in time order, those of each log in a column of its own."""
+    rows = []
+    for entry in value["entries"]:
+        text = f"{entry['index']} {entry['event']}: {entry['what']}"
+        if facts:
+            leaf = entry["leaf"]
+            text += f" ({'; '.join(f'{name} {leaf[name]}' for name in _LEAF_FACTS if leaf[name] is not None)})"
+        rows.append((entry["time"], text, "") if entry["log"] == "a" else (entry["time"], "", text))
+    return rows
 
 
 def _heads(value: dict[str, Any]) -> list[str]:
@@ -213,7 +213,7 @@ def _show(value: dict[str, Any]) -> None:
     say(_verdict(value))
     if value["findings"]:
         table("Findings", ["severity", "entries", "what"], _findings(value))
-    table(f"Entries about {value['request_id']}", _heads(value), _rows(value))
+    table(f"Entries about {value['request_id']}", _heads(value), _rows(value, facts=False))
 
 
 def _page(value: dict[str, Any]) -> str:
@@ -232,5 +232,5 @@ def _page(value: dict[str, Any]) -> str:
                 "an erasure that was due is not there. note: to know; nothing is wrong by it alone."
             )
         )
-    parts.append(page.table("Entries in time order", _heads(value), _rows(value)))
+    parts.append(page.table("Entries in time order", _heads(value), _rows(value, facts=True)))
     return page.document(f"Dossier of request {value['request_id']}", parts)

@@ -394,18 +394,16 @@ def test_an_event_of_the_other_side(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log", "request_name", "event", "number", "earlier"),
+    ("log", "request_name", "event", "number"),
     [
-        ("b", "query", Event.CONSULT, 0, True),
-        ("b", "refused", Event.CASE_OPEN, 0, True),
-        ("a", "refused", Event.RECEIPT, 0, True),
-        ("a", "recall", Event.RECALL, 0, True),
-        ("b", "recall", Event.RECALL, 1, True),
+        ("b", "query", Event.CONSULT, 0),
+        ("b", "refused", Event.CASE_OPEN, 0),
+        ("a", "refused", Event.RECEIPT, 0),
+        ("a", "recall", Event.RECALL, 0),
+        ("b", "recall", Event.RECALL, 1),
     ],
 )
-def test_an_order_that_cannot_be(
-    scene: Scene, log: str, request_name: str, event: Event, number: int, earlier: bool
-) -> None:
+def test_an_order_that_cannot_be(scene: Scene, log: str, request_name: str, event: Event, number: int) -> None:
     request_id = getattr(scene, request_name)
     side, other = (scene.a, scene.b) if log == "a" else (scene.b, scene.a)
     index = index_of(side, request_id, event, number)
