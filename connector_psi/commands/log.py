@@ -1,4 +1,4 @@
-"""Commands of the disclosure log: log show, verify, prove, export."""
+"""Commands of the disclosure log: log show, verify, prove, export, dossier."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from connector_psi.audit import checkpoint as notes
 from connector_psi.audit.bodies import SALT_BYTES, encode_body
 from connector_psi.audit.merkle import leaf_hash
 from connector_psi.audit.verify import verify_bundle
+from connector_psi.commands.dossier import log_dossier
 from connector_psi.commands.output import (
     VERIFICATION_FAILED,
     AsJson,
@@ -81,7 +82,7 @@ PLAIN_KEYS = frozenset(
 )
 """Of bodies: keys whose values are words of the vocabulary, numbers or names of authorities."""
 
-log_app = typer.Typer(help="The disclosure log: read, verify, prove, export.", no_args_is_help=True)
+log_app = typer.Typer(help="The disclosure log: read, verify, prove, export, compare.", no_args_is_help=True)
 
 
 # The log
@@ -387,3 +388,6 @@ def _export_tiles(client: LocalClient, note: bytes, vkey: str, out: Path, *, ent
                 yield leaf if entries else leaf_hash(leaf)
 
         copy.extend(note, given)
+
+
+log_app.command("dossier")(log_dossier)

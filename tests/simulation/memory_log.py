@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from connector_psi.audit.bodies import SealedBody, encode_body
-from connector_psi.audit.checkpoint import NoteSigner, encode_vkey, verify_checkpoint
+from connector_psi.audit.bodies import SealedBody
+from connector_psi.audit.checkpoint import NoteSigner
 from connector_psi.audit.entries import Event, LeafDraft, RetentionClass, Side
 from connector_psi.audit.log import Log
 from connector_psi.audit.merkle import Node
 from connector_psi.errors import KeyUnavailableError, LogForkError, ProofInvalidError
+from tests.simulation import bundles
 
 ORIGIN = "log.example/customs"
 START = datetime(2026, 11, 22, 6, 5, 0, 123456, tzinfo=UTC)
@@ -195,25 +196,9 @@ class Bench:
     signer: NoteSigner
 
     def export(self, folder: Path, *, bodies: bool = False) -> Path:
-        """Write a bundle, as the node's command does."""
-        folder.mkdir(parents=True)
+        """Write a bundle."""
         with self.backend.transaction() as tx:
-            note = self.backend.latest_checkpoint(tx)
-            assert note is not None
-            size = verify_checkpoint(note, self.signer.vkey, self.signer.name).size
-            (folder / "checkpoint").write_bytes(note)
-            (folder / "vkey").write_text(encode_vkey(self.signer.vkey) + "\n")
-            leaves = self.backend.read_leaves(tx, 0, size)
-            (folder / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in leaves))
-            if bodies:
-                lines = []
-                for index in range(size):
-                    with suppress(KeyUnavailableError):
-                        opened = self.log.open_encoded(tx, index)
-                        said = {"index": index, "salt": opened.salt.hex(), "body": opened.encoded.decode()}
-                        lines.append(encode_body(said) + b"\n")
-                (folder / "bodies.jsonl").write_bytes(b"".join(lines))
-        return folder
+            return bundles.write(folder, tx, self.log, self.backend, self.signer.vkey, bodies=bodies)
 
     def append(self, count: int = 1) -> None:
         """Append entries, each in a transaction of its own."""
