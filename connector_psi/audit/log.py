@@ -296,8 +296,8 @@ class Log(Generic[Tx]):
     def checkpoint(self, tx: Tx) -> bytes:
         """Return the signed checkpoint of the tree as it is: the stored one if the tree did not grow, else a new one.
 
-        Call it in a transaction that appended nothing, under the log's writer lock: it commits this node to every
-        leaf that ``tx`` sees, and leaves that are rolled back afterwards could never be agreed with again.
+        Call it in a transaction that appended nothing, and holds nobody else's work: it commits this node to every leaf
+        that ``tx`` sees, and leaves that are rolled back afterwards could never be agreed with again.
 
         Raises:
             LogForkError: The tree is not a continuation of what was signed before. Fatal.

@@ -408,7 +408,8 @@ class Node:
         """
         self.check_alive()
         try:
-            with self.store.write() as tx:
+            # Signing commits this node to every leaf that is seen.
+            with self.store.write(alone=True) as tx:
                 self.log.checkpoint(tx)
         except AuditError as error:
             self.fail(error)

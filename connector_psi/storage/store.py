@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from connector_psi.domain.clock import RandomSource
 from connector_psi.errors import ConfigError, StorageError, UnavailableError
 from connector_psi.storage import schema
+from connector_psi.storage.groupcommit import GroupCommit
 
 Tx = Connection
 _NONCE_BYTES = 12
@@ -41,12 +41,12 @@ class Database:
     """
 
     def __init__(self, url: str, tables: Sequence[sa.Table] | None = None) -> None:
-        # Writers queue here instead of in SQLite, whose busy handler polls.
-        self._writer = threading.RLock()
         self._engine = sa.create_engine(url, pool_size=16, max_overflow=16, hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _sqlite_pragmas)
             sa.event.listen(self._engine, "begin", _sqlite_begin)
+        # Writers queue here instead of in SQLite, whose busy handler polls.
+        self._writers = GroupCommit(self._engine)
         try:
             self._open_schema(None if tables is None else [schema.meta, *tables])
         except BaseException:
@@ -63,19 +63,20 @@ class Database:
                 raise ConfigError(f"the store has schema {stored}, this program needs {schema.SCHEMA_VERSION}")
 
     @contextmanager
-    def write(self) -> Iterator[Tx]:
+    def write(self, *, alone: bool = False) -> Iterator[Tx]:
         """A transaction that is durable when the block ends, and leaves nothing when it raises.
+
+        Writers that wait for one another share a commit (``storage.groupcommit``): the block may see what others wrote
+        and what fails for them too if the commit does.
+
+        Args:
+            alone: Whether the block does something outside the database on the strength of what it reads.
 
         Raises:
             UnavailableError: The database cannot be written now (disk full, locked).
         """
-        with self._writer, _translated(), self._engine.connect() as connection:
-            connection.info["immediate"] = True
-            try:
-                with connection.begin():
-                    yield connection
-            finally:
-                connection.info.pop("immediate", None)
+        with _translated(), self._writers.transaction(alone=alone) as connection:
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -97,7 +98,7 @@ class Database:
         """
         if self._engine.dialect.name != "sqlite":
             return True
-        with self._writer, _translated(), self._engine.connect() as connection:
+        with self._writers.exclusive(), _translated(), self._engine.connect() as connection:
             # Pragmas outside any transaction: the driver's connection.
             cursor = connection.connection.cursor()
             try:
