@@ -102,6 +102,7 @@ def parse_witness_key(text: str) -> WitnessKey:
     parts = text.split("+", 2)
     if len(text) > _MAX_VKEY or len(parts) != 3:
         raise FormatError("witness key: not name+id+key")
+    check_name(parts[0])
     try:
         raw = base64.b64decode(parts[2], validate=True)
     except (binascii.Error, ValueError):
@@ -109,7 +110,7 @@ def parse_witness_key(text: str) -> WitnessKey:
     if raw[:1] != COSIGNATURE or len(raw) != 33:
         raise FormatError("witness key: not an Ed25519 key of a witness")
     key = WitnessKey(parts[0], raw[1:])
-    if not key.name or encode_witness_key(key) != text:
+    if encode_witness_key(key) != text:
         raise FormatError("witness key: key ID does not belong to the key, or not canonical")
     return key
 

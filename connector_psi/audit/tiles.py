@@ -234,12 +234,18 @@ def hashes_of(level: int, index: int, get: Get, held: int) -> list[bytes]:
 
 
 def node_reader(get: Get, held: int) -> NodeReader:
-    """Return a reader of the tree's nodes, for proofs, from the tiles of a tree of ``held`` leaves."""
+    """Return a reader of the tree's nodes from the tiles of a tree of ``held`` leaves; for one proof.
+
+    It keeps the tiles that it read: a proof needs two or three, each for eight levels.
+    """
+    tiles: dict[tuple[int, int], list[bytes]] = {}
 
     def read(level: int, index: int) -> bytes:
         tile, height = divmod(level, 8)
         first = index << height
-        hashes = hashes_of(tile, first // WIDTH, get, held)
-        return _tree_hash(hashes[first % WIDTH : first % WIDTH + (1 << height)])
+        place = tile, first // WIDTH
+        if place not in tiles:
+            tiles[place] = hashes_of(*place, get, held)
+        return _tree_hash(tiles[place][first % WIDTH : first % WIDTH + (1 << height)])
 
     return read

@@ -18,6 +18,7 @@ import typer
 
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
+from connector_psi.audit.cosignature import parse_witness_key, verify_cosignatures
 from connector_psi.commands import page
 from connector_psi.commands.intake import is_mapping
 from connector_psi.commands.output import (
@@ -117,13 +118,21 @@ def audit_sample(
     key = notes.parse_vkey(parse_descriptor(layout.descriptor.read_bytes()).log_vkey)
     given = None if checkpoint is None else _note(checkpoint)
     with open_local(directory, as_cert or Role.AUDITOR) as client:
-        signed = notes.verify_checkpoint(client.checkpoint() if given is None else given, key, key.name)
+        note = client.checkpoint() if given is None else given
+        signed = notes.verify_checkpoint(note, key, key.name)
+        known = [parse_witness_key(text) for text in client.status()["log"]["witness_keys"]]
+        cosigned = [said.name for said in verify_cosignatures(notes.parse_note(note), known)]
         drawn = sampling.draw(client.audit_entries(signed.size), signed, count=count, below=below, agreement=agreement)
         bodies = _bodies(client, drawn, reason)
     audit = _audit(drawn, bodies, files, messages, format_name, config.node.authority, as_json)
     value = {
         "authority": config.node.authority,
-        "checkpoint": {"size": signed.size, "root": signed.root.hex(), "given": given is not None},
+        "checkpoint": {
+            "size": signed.size,
+            "root": signed.root.hex(),
+            "given": given is not None,
+            "witnesses": cosigned,
+        },
         "below": signed.size if below is None else below,
         "population": drawn.population,
         "drawn": len(drawn.entries),
@@ -131,7 +140,7 @@ def audit_sample(
         "findings": [asdict(finding) for finding in audit.findings],
         "unchecked": [asdict(finding) for finding in audit.unchecked],
         "hidden": drawn.hidden,
-        "warnings": ([NOT_WITNESSED] if given is None else []) + ([HIDDEN] if drawn.hidden else []),
+        "warnings": ([NOT_WITNESSED] if given is None and not cosigned else []) + ([HIDDEN] if drawn.hidden else []),
     }
     if html is not None:
         page.write(html, _page(value))
@@ -326,8 +335,13 @@ def _page(value: Mapping[str, Any]) -> str:
         page.table("Queries drawn", _QUERY_COLUMNS, [[q[n] for n in _QUERY_COLUMNS] for q in value["queries"]]),
         page.table(
             "Checkpoint",
-            ["size", "root", "given"],
-            [[value["checkpoint"][name] for name in ("size", "root", "given")]],
+            ["size", "root", "given", "cosigned by"],
+            [
+                [
+                    *(value["checkpoint"][name] for name in ("size", "root", "given")),
+                    ", ".join(value["checkpoint"]["witnesses"]),
+                ]
+            ],
         ),
     ]
     return page.document(f"Audit of queries of {value['authority']}", parts)

@@ -15,8 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from connector_psi.audit.checkpoint import parse_vkey
+from connector_psi.audit.cosignature import parse_witness_key
 from connector_psi.domain.purposes import ProfileRole
-from connector_psi.errors import ConfigError
+from connector_psi.errors import ConfigError, FormatError
 
 MAX_BYTES = 65_536
 _LABEL = b"connector-psi/v1 descriptor\n"
@@ -65,13 +67,34 @@ def parse_descriptor(raw: bytes) -> Descriptor:
         signature = bytes.fromhex(value.pop("signature"))
         descriptor = Descriptor.model_validate(value)
         descriptor.public_key.verify(signature, _LABEL + rfc8785.dumps(value))
+        _check_names(descriptor)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         # Names of fields alone: a key that a peer made up is its text, not ours.
         place = ".".join(str(part) for part in first["loc"] if part in Descriptor.model_fields)
         raise ConfigError(f"descriptor: {place or 'as a whole'}: {first['msg']}") from None
+    except FormatError as error:
+        raise ConfigError(f"descriptor: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise ConfigError("descriptor: not a descriptor.json of a node") from None
     except InvalidSignature:
         raise ConfigError("descriptor: changed after it was signed") from None
     return descriptor
+
+
+def _check_names(descriptor: Descriptor) -> None:
+    # A log is known by its origin and a witness by its name: nobody takes those of somebody else.
+    if parse_vkey(descriptor.log_vkey).name != log_origin(descriptor.authority):
+        raise ConfigError("descriptor: log_vkey: named after another log")
+    if parse_witness_key(descriptor.witness_vkey).name != witness_name(descriptor.authority):
+        raise ConfigError("descriptor: witness_vkey: named after another authority")
+
+
+def log_origin(authority: str) -> str:
+    """Return the origin line of an authority's log (C2SP tlog-checkpoint)."""
+    return f"connector-psi.internal/log/{authority}"
+
+
+def witness_name(authority: str) -> str:
+    """Return the key name under which an authority cosigns the logs of others (C2SP tlog-cosignature)."""
+    return f"connector-psi.internal/witness/{authority}"

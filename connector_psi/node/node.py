@@ -43,7 +43,7 @@ from connector_psi.errors import (
 )
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, load_config
-from connector_psi.node.descriptor import Descriptor, parse_descriptor
+from connector_psi.node.descriptor import Descriptor, log_origin, parse_descriptor, witness_name
 from connector_psi.node.governing import bring_into_force, pack_of, read_signed
 from connector_psi.node.ports import LeafProof
 from connector_psi.storage import peers as peer_store
@@ -460,16 +460,6 @@ class Node:
             if note is not None and trust.suffices(parse_note(note)):
                 return note, size
         raise UnavailableError("no checkpoint with the wanted witnesses covers the entry yet")
-
-
-def log_origin(authority: str) -> str:
-    """Return the origin line of an authority's log (C2SP tlog-checkpoint)."""
-    return f"connector-psi.internal/log/{authority}"
-
-
-def witness_name(authority: str) -> str:
-    """Return the key name under which an authority cosigns the logs of others (C2SP tlog-cosignature)."""
-    return f"connector-psi.internal/witness/{authority}"
 
 
 def millis(when: datetime) -> int:

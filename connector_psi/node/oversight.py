@@ -29,6 +29,8 @@ from connector_psi.policy import own_purpose
 from connector_psi.storage.store import Tx
 
 MAX_ENTRIES = 256
+MAX_SIZE = 2**63
+"""No log is as large."""
 MAX_BODIES = 64
 MAX_REASON = 4_000
 
@@ -233,6 +235,8 @@ class Oversight:
     def checkpoints(self, start: int, limit: int) -> list[bytes]:
         """Return signed checkpoints of at least a size, cosigned as they are, smallest first, at most 256."""
         node = self._node
+        if start >= MAX_SIZE:
+            return []
         with node.store.read() as tx:
             sizes = [size for size, _ in node.entries.checkpoints(tx, start, min(limit or MAX_ENTRIES, MAX_ENTRIES))]
             return [note for size in sizes if (note := node.entries.cosigned(tx, size)) is not None]

@@ -24,6 +24,7 @@ from typing import Any
 from connector_psi import policy
 from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_note, parse_vkey, verify_checkpoint
+from connector_psi.audit.cosignature import Trust
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.purposes import Mode
@@ -553,29 +554,47 @@ class Querying:
 def verify_leaf(
     node: Node, bound: Bound, proof: LeafProof, event: Event, *, manifest_hash: bytes | None = None, epoch: int | None
 ) -> Leaf:
-    """Check that the other side's log holds a leaf with these fields, under the witnesses that the agreement wants.
+    """Check that the other side's log holds a leaf with these fields; see :func:`check_leaf`."""
+    trust = node.trust(bound.agreement, bound.peer)
+    vkey = node.peer(bound.peer).log_vkey
+    return check_leaf(proof, vkey, trust, event, bound.code, manifest_hash=manifest_hash, epoch=epoch)
 
-    Returns the leaf.
+
+def check_leaf(
+    proof: LeafProof,
+    vkey: str,
+    trust: Trust,
+    event: Event,
+    agreement: str,
+    *,
+    manifest_hash: bytes | None = None,
+    epoch: int | None,
+) -> Leaf:
+    """Check that a peer's log holds a leaf with these fields, under the witnesses that are wanted; return the leaf.
 
     Raises:
         ProtocolError: The leaf says something else, or checkpoint, proof or witnesses do not suffice. Never
             ``AuditError``: that is for this node's own log, and ends the node.
     """
-    code = bound.code
     try:
-        key = parse_vkey(node.peer(bound.peer).log_vkey)
+        key = parse_vkey(vkey)
         checkpoint = verify_checkpoint(proof.checkpoint, key, key.name)
         merkle.verify_inclusion(
             merkle.leaf_hash(proof.leaf), proof.index, checkpoint.size, list(proof.proof), checkpoint.root
         )
-        witnessed = node.trust(bound.agreement, bound.peer).suffices(parse_note(proof.checkpoint))
+        witnessed = trust.suffices(parse_note(proof.checkpoint))
         leaf = parse_leaf(proof.leaf)
     except (AuditError, FormatError):
-        raise ProtocolError(f"{code}: a log entry does not prove") from None
+        raise ProtocolError(f"{agreement}: a log entry does not prove") from None
     if not witnessed:
-        raise ProtocolError(f"{code}: a log entry is not under the witnesses that the agreement wants")
-    if leaf.event is not event or leaf.agreement != code or leaf.epoch != epoch or leaf.manifest_hash != manifest_hash:
-        raise ProtocolError(f"{code}: a log entry says something else")
+        raise ProtocolError(f"{agreement}: a log entry is not under the witnesses that the agreement wants")
+    if (
+        leaf.event is not event
+        or leaf.agreement != agreement
+        or leaf.epoch != epoch
+        or leaf.manifest_hash != manifest_hash
+    ):
+        raise ProtocolError(f"{agreement}: a log entry says something else")
     return leaf
 
 

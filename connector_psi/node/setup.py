@@ -20,8 +20,7 @@ from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConfigError, FormatError
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
-from connector_psi.node.descriptor import Descriptor, encode_descriptor
-from connector_psi.node.node import log_origin, witness_name
+from connector_psi.node.descriptor import Descriptor, encode_descriptor, log_origin, witness_name
 from connector_psi.pack import signing
 from connector_psi.pack.reading import load_policy
 

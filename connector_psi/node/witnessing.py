@@ -35,7 +35,8 @@ from connector_psi.errors import (
     ProofInvalidError,
     ProtocolError,
 )
-from connector_psi.node.node import Node, witness_name
+from connector_psi.node.descriptor import witness_name
+from connector_psi.node.node import Node
 from connector_psi.node.ports import Connector
 from connector_psi.storage import witnesses as store
 from connector_psi.storage.witnesses import ForkRow

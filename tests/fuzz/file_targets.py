@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from connector_psi import pki
 from connector_psi.audit import checkpoint
+from connector_psi.audit.cosignature import WitnessKey, encode_witness_key
 from connector_psi.domain.purposes import ProfileRole
 from connector_psi.errors import (
     ConfigError,
@@ -46,8 +47,9 @@ def _signed_descriptor(data: bytes) -> bytes:
 
 def _descriptors() -> Iterator[bytes]:
     made = descriptor.Descriptor(
-        v=1, authority="sis", role=ProfileRole.NSIS, address="node.sis.example:8443", synthetic=True, root_sha256="0a" * 32,
-        signing_key=KEY.public_key().public_bytes_raw().hex(), log_vkey=checkpoint.encode_vkey(SIGNER.vkey),
+        v=2, authority="sis", role=ProfileRole.NSIS, address="node.sis.example:8443", synthetic=True, root_sha256="0a" * 32,
+        signing_key=KEY.public_key().public_bytes_raw().hex(), log_vkey=checkpoint.encode_vkey(checkpoint.VKey(descriptor.log_origin("sis"), SIGNER.vkey.public_key)),
+        witness_vkey=encode_witness_key(WitnessKey(descriptor.witness_name("sis"), SIGNER.vkey.public_key)),
     )  # fmt: skip
     signed = descriptor.encode_descriptor(made, KEY)
     yield signed

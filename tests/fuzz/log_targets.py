@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from connector_psi.audit import bodies, checkpoint, entries, guard, merkle, verify
+from connector_psi.audit import bodies, checkpoint, cosignature, entries, guard, merkle, tiles, verify, witness
 from connector_psi.errors import (
     FormatError,
     LogForkError,
@@ -142,7 +142,8 @@ def _bundle(data: bytes) -> Path:
 
 
 def _is_a_report(value: dict[str, Any]) -> None:
-    promise(value.keys() == {"origin", "size", "root", "verified", "failures"}, "not a report")
+    told = {"origin", "size", "root", "verified", "failures", "checked", "not_checked"}
+    promise(value.keys() == told, "not a report")
     promise(value["verified"] is not bool(value["failures"]), "verified in spite of failures")
     promise(len(value["failures"]) <= verify.MAX_FAILURES + 1, "too many failures")
     json.dumps(value).encode()
@@ -175,6 +176,32 @@ def _open_body(sealed: bodies.SealedBody) -> bodies.OpenedBody:
 
 def _is_the_body(value: bodies.OpenedBody) -> None:
     promise(value.body["officer"] == "o-1", "another body opens")
+
+
+_FORK_PARTS = ("first", "second", "vkey", "proof")
+
+
+def _fork(data: bytes) -> Path:
+    """Evidence of a fork; files are parted by NUL, and an empty second one is signed by the log."""
+    parts = (*data.split(b"\0", 3), b"", b"", b"", b"")[:4]
+    evidence = folder() / "fork"
+    evidence.mkdir(exist_ok=True)
+    for name, content in zip(_FORK_PARTS, parts, strict=True):
+        (evidence / name).write_bytes(content)
+    return evidence
+
+
+def _forks() -> tuple[bytes, ...]:
+    key = checkpoint.encode_vkey(SIGNER.vkey).encode()
+    other = checkpoint.sign_note(f"{ORIGIN}\n9\n{checkpoint._b64(bytes(32))}\n", [SIGNER])
+    later = checkpoint.sign_note(f"{ORIGIN}\n10\n{checkpoint._b64(bytes(32))}\n", [SIGNER])
+    proof = "".join(f"{checkpoint._b64(digest)}\n" for digest in (bytes(32), b"\x01" * 32, b"\x02" * 32)).encode()
+    return b"\0".join((_note(), other, key, b"")), b"\0".join((_note(), later, key, proof))
+
+
+def _is_about_a_fork(value: dict[str, Any]) -> None:
+    promise(value["forked"] in {True, False} and not (value["forked"] and value["failures"]), "proven and in doubt")
+    json.dumps(value).encode()
 
 
 def _guard(data: bytes) -> guard.FileGuard:
@@ -220,6 +247,54 @@ def targets() -> Iterator[Target]:
         check=lambda value: promise(checkpoint.encode_vkey(value[1]) == value[0], "two texts, one key"),
     )
     proof = (b"\x01" * 32, b"\x02" * 32)
+    witness_key = cosignature.WitnessKey("w.example/1", SIGNER.vkey.public_key)
+    yield Target(
+        "witness-key",
+        lambda text: (text, cosignature.parse_witness_key(text)),
+        refuses,
+        lambda: (cosignature.encode_witness_key(witness_key).encode(),),
+        Shape.TEXT,
+        prepare=text_of,
+        check=lambda value: promise(cosignature.encode_witness_key(value[1]) == value[0], "two texts, one key"),
+    )
+    yield Target(
+        "signature-lines",
+        kept(checkpoint.parse_signatures),
+        refuses,
+        lambda: (b"".join(map(checkpoint.encode_signature, checkpoint.parse_note(_cosigned()).signatures)),),
+        Shape.TEXT,
+        check=inverse(lambda lines: b"".join(map(checkpoint.encode_signature, lines))),
+        max_bytes=checkpoint.MAX_NOTE_BYTES + 1,
+    )
+    yield Target(
+        "add-checkpoint",
+        kept(witness.parse_submission),
+        refuses,
+        lambda: (
+            witness.encode_submission(witness.Submission(3, proof, _note())),
+            witness.encode_submission(witness.Submission(0, (), _cosigned())),
+        ),
+        Shape.TEXT,
+        check=inverse(witness.encode_submission),
+    )
+    yield Target(
+        "tile-path",
+        lambda text: (text, tiles.parse_tile_path(text)),
+        refuses,
+        lambda: (b"tile/0/x001/x234/067", b"tile/entries/273.p/112", b"tile/63/000.p/1"),
+        Shape.TEXT,
+        prepare=text_of,
+        check=lambda value: promise(tiles.tile_path(*value[1]) == value[0], "two paths, one tile"),
+    )
+    yield Target(
+        "entry-bundle",
+        kept(lambda data: tiles.parse_bundle(data, 2)),
+        refuses,
+        lambda: (tiles.encode_bundle([leaf_bytes(), b""]), tiles.encode_bundle([b"a", b"b" * 300])),
+        Shape.BYTES,
+        check=inverse(tiles.encode_bundle),
+    )
+    yield Target("fork-evidence", verify.verify_fork, (), _forks, Shape.TEXT, prepare=_fork, check=_is_about_a_fork)
     yield Target(
         "receipt",
         kept(checkpoint.parse_tlog_proof),

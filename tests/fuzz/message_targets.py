@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from connector_psi import disclosure, policy
 from connector_psi.audit import checkpoint, entries, merkle
+from connector_psi.audit.cosignature import Trust
 from connector_psi.disclosure import RecallCause, RecallEffect
 from connector_psi.domain import identifiers
 from connector_psi.domain.records import (
@@ -35,7 +36,7 @@ from connector_psi.errors import (
 )
 from connector_psi.node import ports
 from connector_psi.node.granting import check_request, signed_bytes
-from connector_psi.node.querying import verify_leaf
+from connector_psi.node.querying import check_leaf
 from connector_psi.node.recalling import acknowledgement_bytes
 from connector_psi.node.received import _check_request
 from connector_psi.node.registration import canonical
@@ -168,9 +169,12 @@ def _proved_leaf(proof: types_pb2.LeafProof) -> types_pb2.LeafProof:
     return proof
 
 
+TRUST = Trust({}, 0, "sis", frozenset())
+
+
 def _check_leaf(proof: types_pb2.LeafProof, event: entries.Event, digest: bytes | None) -> entries.Leaf:
     vkey = checkpoint.encode_vkey(SIGNER.vkey)
-    return verify_leaf(convert.leaf_proof(proof), vkey, event, AGREEMENT, manifest_hash=digest, epoch=7)
+    return check_leaf(convert.leaf_proof(proof), vkey, TRUST, event, AGREEMENT, manifest_hash=digest, epoch=7)
 
 
 def _manifest_answer(data: bytes) -> bytes:

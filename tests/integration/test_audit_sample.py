@@ -354,7 +354,12 @@ def test_the_command_says_what_the_draw_is_and_warns_of_a_checkpoint_of_the_node
     expected = sorted(ids, key=lambda each: hmac.digest(checkpoint.root, key + each, "sha256"))
     first = bench.audit("--count", 3, "--checkpoint", note)
     assert [query["request_id"] for query in first.json["queries"]] == [each.hex() for each in expected[:3]]
-    assert first.json["checkpoint"] == {"size": checkpoint.size, "root": checkpoint.root.hex(), "given": True}
+    assert first.json["checkpoint"] == {
+        "size": checkpoint.size,
+        "root": checkpoint.root.hex(),
+        "given": True,
+        "witnesses": [],
+    }
     # Reading the log wrote to it; the draw stays, and is warned of only where the node chose the root.
     again = bench.audit("--count", 3, "--checkpoint", note)
     assert again.json == first.json

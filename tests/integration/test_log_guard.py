@@ -5,10 +5,12 @@ What would change an answer is found: the node does not start, or ``log verify``
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import signal
 import sqlite3
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -366,6 +368,72 @@ def test_without_space_a_peer_is_told_unavailable_at_once_and_answered_afterward
         first = client.evaluate(query)
         assert client.evaluate(query) == first
         assert _size(sis) == size + 1
+    finally:
+        client.close()
+        ports.stop(1)
+        sis.close()
+        ics2.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of 24 MiB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", place], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("this machine does not let the test mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_on_a_disk_that_is_really_full_nothing_leaves_and_space_brings_the_node_back(
+    lived: Path, tmp_path: Path, small_disk: Path
+) -> None:
+    """R3: UNAVAILABLE within 2 s, nothing lost or logged twice, itself again within 10 s of space."""
+    shutil.copytree(lived / "ics2", tmp_path / "ics2")
+    shutil.copytree(lived / "sis", small_disk / "sis")
+    sis, ics2 = opened(small_disk / "sis"), opened(tmp_path / "ics2")
+    ports = Ports(sis, peer="127.0.0.1:0", local="127.0.0.1:0")
+    ports.serving(yes=True)
+    client = PeerClient("sis", tls.channel(ports.peer_address, "sis", ics2.node.credentials, ics2.node.root_pem))
+    filler = small_disk / "filler"
+    try:
+        before = _size(sis)
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        answered, refused = [], 0
+        for number in range(1, 60):
+            begun = time.monotonic()
+            try:
+                answered.append((make_query(number), client.evaluate(make_query(number))))
+            except UnavailableError:
+                refused += 1
+            assert time.monotonic() - begun < WITHIN_S
+        # What little room there was in its files was used, and then nothing was answered any more.
+        assert refused > 20
+        assert _size(sis) == before + len(answered)
+        with pytest.raises(UnavailableError):
+            sis.registration.register([alert("NEW", CONTAINER)], "test")
+        filler.unlink()
+        begun, query = time.monotonic(), make_query(100)
+        while True:
+            try:
+                first = client.evaluate(query)
+                break
+            except UnavailableError:
+                assert time.monotonic() - begun < 10
+                time.sleep(0.1)
+        assert client.evaluate(query) == first
+        for asked, answer in answered:
+            assert client.evaluate(asked) == answer
+        assert _size(sis) == before + len(answered) + 1
+        sis.tick_log()
+        assert sis.oversight.verify()["verified"] is True
+        assert sis.node.fatal is None
     finally:
         client.close()
         ports.stop(1)

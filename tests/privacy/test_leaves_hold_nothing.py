@@ -374,6 +374,12 @@ def test_an_exported_bundle_holds_leaves_and_no_bodies(federation: Wired, tmp_pa
             cli.app, ["log", "export", str(federation.root / "sis"), "--evidence", str(out), "--json"]
         )
     assert json.loads(done.stdout)["verified"] is True
-    assert {path.name for path in out.iterdir()} == {"checkpoint", "vkey", "leaves.jsonl"}
+    assert {path.name for path in out.iterdir()} == {
+        "checkpoint",
+        "vkey",
+        "leaves.jsonl",
+        "checkpoints.jsonl",
+        "witnesses",
+    }
     needles = Needles(n for mark in MARKS.values() for n in text_spellings(mark))
     assert needles.found_below(out) == {}

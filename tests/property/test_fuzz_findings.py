@@ -57,7 +57,7 @@ def test_a_key_that_a_peer_made_up_does_not_get_into_the_error() -> None:
     key = Ed25519PrivateKey.from_private_bytes(b"\x11" * 32)
     public = key.public_key().public_bytes_raw().hex()
     valid = Descriptor(
-        v=1, authority="sis", role=ProfileRole.NSIS, address="node.example:1", synthetic=True, root_sha256="0a" * 32, signing_key=public, log_vkey="k"
+        v=2, authority="sis", role=ProfileRole.NSIS, address="node.example:1", synthetic=True, root_sha256="0a" * 32, signing_key=public, log_vkey="k", witness_vkey="k"
     )  # fmt: skip
     made_up = {**json.loads(encode_descriptor(valid, key)), "QZPLANT7": "x"}
     with pytest.raises(ConfigError) as refused:

@@ -598,8 +598,8 @@ class Crashing(Federation):
         write = Store.write
 
         @contextmanager
-        def writing(store: Store) -> Iterator[Tx]:
-            with write(store) as tx:
+        def writing(store: Store, *, alone: bool = False) -> Iterator[Tx]:
+            with write(store, alone=alone) as tx:
                 before = tx.connection.dbapi_connection.total_changes  # type: ignore[union-attr]
                 yield tx
                 wrote = tx.connection.dbapi_connection.total_changes != before  # type: ignore[union-attr]

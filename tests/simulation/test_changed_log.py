@@ -34,7 +34,7 @@ def test_a_leaf_that_was_changed_is_neither_shown_nor_proven(federation: Federat
     with pytest.raises(ProofInvalidError):
         sis.oversight.prove_inclusion(0, 1)
     with pytest.raises(ProofInvalidError):
-        sis.node.leaf_proof(0)
+        sis.node.leaf_proof(0, sis.node.agreements()[0].agreement)
 
 
 def test_a_damaged_checkpoint_is_a_failed_verification(federation: Federation) -> None:

@@ -132,3 +132,12 @@ def test_a_cosigner_is_not_pickled_and_shows_no_secret() -> None:
         pickle.dumps(WITNESS)
     assert repr(WITNESS) == f"Cosigner({encode_witness_key(WITNESS.key)!r})"
     assert isinstance(WITNESS.key, WitnessKey)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\tb", "\ud800", "a\x00b"])
+def test_what_is_no_key_name_is_refused(name: str) -> None:
+    """Half a surrogate pair was found by fuzzing: it has no bytes to hash."""
+    with pytest.raises(FormatError):
+        parse_witness_key(f"{name}+00000000+BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+    with pytest.raises(FormatError):
+        Cosigner(name, Ed25519PrivateKey.from_private_bytes(bytes(32)))

@@ -7,12 +7,15 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from connector_psi.audit.checkpoint import VKey, encode_vkey
+from connector_psi.audit.cosignature import WitnessKey, encode_witness_key
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.errors import ConfigError, UnavailableError
 from connector_psi.node import setup
 from connector_psi.node.config import load_config, parse_config
-from connector_psi.node.descriptor import parse_descriptor
+from connector_psi.node.descriptor import encode_descriptor, parse_descriptor
 from connector_psi.node.node import Node
 
 BASE = '[node]\nauthority = "sis"\nprofile = "sis"\nrole = "nsis"\nlisten = "h:1"\nlocal = "h:2"\nsynthetic = true\n'
@@ -105,6 +108,24 @@ def test_a_descriptor_that_was_changed_is_refused(tmp_path: Path) -> None:
     for raw in (b"", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000):
         with pytest.raises(ConfigError):
             parse_descriptor(raw)
+
+
+def test_nobody_names_its_log_or_its_witness_after_those_of_somebody_else(tmp_path: Path) -> None:
+    """What one authority signs would otherwise be held against the log of another."""
+    _init(tmp_path / "sis", tmp_path / "pki")
+    made = parse_descriptor((tmp_path / "sis" / "descriptor.json").read_bytes())
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    public = key.public_key().public_bytes_raw()
+    mine = made.model_copy(update={"signing_key": public.hex()})
+    assert parse_descriptor(encode_descriptor(mine, key)) == mine
+    for change in (
+        {"log_vkey": encode_vkey(VKey("connector-psi.internal/log/europol", public))},
+        {"log_vkey": "nonsense"},
+        {"witness_vkey": encode_witness_key(WitnessKey("connector-psi.internal/witness/europol", public))},
+        {"witness_vkey": encode_vkey(VKey("connector-psi.internal/witness/sis", public))},
+    ):
+        with pytest.raises(ConfigError):
+            parse_descriptor(encode_descriptor(mine.model_copy(update=change), key))
 
 
 def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:
