@@ -1,4 +1,4 @@
-"""Measure the project's own table (P1 to P3) and write ``benchmarks/results/*.json``.
+"""Measure the project's own table (P1 to P3) and the log, and write ``benchmarks/results/*.json``.
 
     python benchmarks/run.py [--tokens N] [--out DIR]
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
+import log
 import prf
 import publish
 from rich.console import Console
@@ -25,6 +27,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     results = {**prf.measure(runs=options.runs), **publish.measure(options.tokens)}
+    with tempfile.TemporaryDirectory() as folder:
+        results |= log.measure(Path(folder))
     options.out.mkdir(parents=True, exist_ok=True)
     table = Table(title="Measured here, in one run", title_justify="left")
     for column in ("", "figure", "value"):
