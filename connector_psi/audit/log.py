@@ -357,6 +357,14 @@ class Log(Generic[Tx]):
         self._check_size(tx, new)
         return consistency_proof(old, new, self._reader(tx))
 
+    def prove_prefix(self, tx: Tx, old: int, new: int) -> list[bytes]:
+        """Return the root at an earlier size, then the proof that a later size continues it.
+
+        Raises:
+            InputError: The log has no such sizes.
+        """
+        return [root(old, self._reader(tx)), *self.prove_consistency(tx, old, new)]
+
     def open_body(self, tx: Tx, index: int) -> dict[str, Any]:
         """Return the body of a leaf, as :meth:`open_encoded` does."""
         return self.open_encoded(tx, index).body

@@ -219,6 +219,10 @@ class Layout:
         """Held by the one process that has the node open."""
         return self.data / "lock"
 
+    def evidence(self, authority: str, size: int) -> Path:
+        """Folder with what proves that a log signed two histories."""
+        return self.data / "evidence" / f"{authority}-{size}"
+
     def owned_set(self, agreement: str, epoch: int) -> Path:
         """Folder of a set that this node published."""
         return self.data / "owned" / agreement.replace(":", "_") / str(epoch)

@@ -18,6 +18,7 @@ import structlog
 from connector_psi.audit.checkpoint import (
     Checkpoint,
     Note,
+    VKey,
     encode_signature,
     parse_note,
     parse_signatures,
@@ -41,6 +42,7 @@ from connector_psi.node.ports import Connector
 from connector_psi.storage import witnesses as store
 from connector_psi.storage.witnesses import ForkRow
 from connector_psi.witness.cosigning import WitnessAnswer, cosign
+from connector_psi.witness.evidence import write_evidence
 
 logger = structlog.get_logger("connector_psi.node")
 
@@ -77,9 +79,16 @@ class Witnessing:
         with node.store.write() as tx:
             answer = cosign(tx, self._cosigner, known, submission, node.now_ms())
         if answer.refusal is Refusal.FORK:
-            logger.error("peer.log_forked", peer=peer)
+            self._keep_fork(peer, vkey)
             node.refresh_peers()
         return answer
+
+    def _keep_fork(self, peer: str, vkey: VKey) -> None:
+        with self._node.store.read() as tx:
+            forks = [row for row in store.list_forks(tx) if row.origin == vkey.name]
+        for row in forks:
+            logger.error("peer.log_forked", peer=peer, size=row.size)
+            write_evidence(self._node.layout.evidence(peer, row.size), row.first, row.second, vkey)
 
     # As a log
 
@@ -156,11 +165,14 @@ class Witnessing:
                 node.log.check_prefix(tx, held, f"witness: a checkpoint of size {held.size} that this node signed")
             except LogForkError as error:
                 fork = error
+                proof = node.log.prove_prefix(tx, held.size, signed.size) if 0 < held.size < signed.size else []
             else:
                 return held
+        # Stopped first, whatever becomes of the evidence.
+        node.fail(fork)
         with node.store.write() as tx:
             store.put_fork(tx, ForkRow(held.origin, held.size, own, note, node.now_ms()))
-        node.fail(fork)
+        write_evidence(node.layout.evidence(node.authority, held.size), own, note, node.signer.vkey, proof)
         raise fork
 
     def _keep(self, key: WitnessKey, signed: Checkpoint, lines: bytes) -> None:

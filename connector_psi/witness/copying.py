@@ -18,15 +18,15 @@ Rules:
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from connector_psi.audit.checkpoint import Checkpoint, VKey, encode_vkey, verify_checkpoint
+from connector_psi.audit.checkpoint import Checkpoint, VKey, verify_checkpoint
 from connector_psi.audit.merkle import LeafHash, consistency_proof, leaf_hash
 from connector_psi.audit.tiles import Get, TileTree, node_reader, root_at
 from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConfigError, FormatError, LogForkError, ProofInvalidError, StorageError
+from connector_psi.witness.evidence import write_evidence
 
 Leaves = Callable[[int, int], Iterable[bytes]]
 """Leaves, or hashes of leaves, from an index up to and not including another."""
@@ -158,14 +158,11 @@ class LogCopy:
         folder = self._folder / "evidence" / str(new.size)
         known = self._folder / "checkpoints" / str(new.size)
         first = known.read_bytes() if known.exists() else self.note()
-        files = {"first": first, "second": note, "vkey": encode_vkey(self._vkey).encode() + b"\n"}
-        small = min(new.size, self._head.size)
+        small, proof = min(new.size, self._head.size), list[bytes]()
         if not known.exists() and small:
-            proof = consistency_proof(small, later.size, node_reader(get, later.size))
-            hashes = [root_at(small, get, later.size), *proof]
-            files["proof"] = b"".join(base64.b64encode(digest) + b"\n" for digest in hashes)
-        for name, raw in files.items():
-            self._write(f"evidence/{new.size}/{name}", raw)
+            hashes = consistency_proof(small, later.size, node_reader(get, later.size))
+            proof = [root_at(small, get, later.size), *hashes]
+        write_evidence(folder, first, note, self._vkey, proof)
         return LogForkError(f"log: signed another history at size {new.size}; both notes are in {folder}")
 
     def _put(self, path: str, raw: bytes) -> None:

@@ -6,6 +6,7 @@
     DIR/witness.name     the key's name
     DIR/logs/HASH        vkey of a log, one file each; HASH is that of its origin
     DIR/witness.db       the latest checkpoint of each, and forks
+    DIR/evidence         of each fork, both notes
 
 The folder must never be put back to an older state: a witness that forgets may cosign two histories. One that lost it
 is given a new key.
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connector_psi.audit.checkpoint import VKey, encode_vkey, parse_vkey
 from connector_psi.audit.cosignature import Cosigner
-from connector_psi.audit.witness import Submission, origin_of
+from connector_psi.audit.witness import Refusal, Submission, origin_of
 from connector_psi.domain.clock import Clock, RandomSource
 from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConfigError, FormatError
@@ -31,6 +32,7 @@ from connector_psi.storage.store import Database
 from connector_psi.storage.witnesses import ForkRow, WitnessedRow
 from connector_psi.witness.client import origin_hash
 from connector_psi.witness.cosigning import WitnessAnswer, cosign
+from connector_psi.witness.evidence import write_evidence
 
 _KEY_BYTES = 32
 
@@ -128,7 +130,16 @@ class StandaloneWitness:
             vkey = None
         with self._database.write() as tx:
             now_ms = int(self._clock.now().timestamp() * 1000)
-            return cosign(tx, self.cosigner, vkey, submission, now_ms)
+            answer = cosign(tx, self.cosigner, vkey, submission, now_ms)
+        if answer.refusal is Refusal.FORK and vkey is not None:
+            self._keep_fork(vkey)
+        return answer
+
+    def _keep_fork(self, vkey: VKey) -> None:
+        for fork in self.seen()[1]:
+            if fork.origin == vkey.name:
+                folder = self._keys.folder / "evidence" / f"{origin_hash(fork.origin)[:16]}-{fork.size}"
+                write_evidence(folder, fork.first, fork.second, vkey)
 
     def latest(self, origin_digest: str) -> bytes | None:
         """Return the checkpoint held of a log, by the hash of its origin."""

@@ -120,6 +120,8 @@ def test_a_witness_tells_every_case_apart_and_keeps_what_it_said(tmp_path: Path)
         assert add(address, TREE.ask(9, 12))[0] == 409
         summary = json.loads(call(address, "GET", "/")[2])
         assert [(fork["origin"], fork["size"]) for fork in summary["forks"]] == [(ORIGIN, 9)]
+    (evidence,) = (folder / "evidence").iterdir()
+    assert verify_fork(evidence)["forked"] is True
 
 
 def _key(seed: int) -> Ed25519PrivateKey:

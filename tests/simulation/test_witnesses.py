@@ -10,6 +10,7 @@ import pytest
 
 from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, encode_checkpoint, parse_note, sign_note
 from connector_psi.audit.cosignature import parse_witness_key, verify_cosignatures
+from connector_psi.audit.verify import verify_bundle, verify_fork
 from connector_psi.audit.witness import Refusal, Submission
 from connector_psi.disclosure import CaseState
 from connector_psi.domain.records import IdentifierType
@@ -18,6 +19,7 @@ from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.node.node import OWNER, QUERIER
 from connector_psi.storage import witnesses
 from connector_psi.witness.cosigning import WitnessAnswer
+from tests.integration import live
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
 
@@ -261,6 +263,8 @@ def test_a_peer_that_signed_two_histories_is_named_kept_with_both_notes_and_deal
     with pytest.raises(PurposeRefusedError, match="the peer's log signed two histories"):
         service.node.bound(CUS47, OWNER)
     assert {a["code"] for a in service.status()["alarms"]} == {"peer.log_forked"}  # type: ignore[union-attr,attr-defined]
+    evidence = verify_fork(service.node.layout.evidence(THIRD, signed.size))
+    assert (evidence["origin"], evidence["forked"], evidence["failures"]) == (signed.origin, True, [])
     # Also what continues the first history is not cosigned any more, here or after a restart.
     federation.close("ics2")
     federation.open("ics2")
@@ -300,6 +304,11 @@ def test_a_node_that_was_restored_whole_stops_once_a_witness_shows_what_it_signe
     with service.node.store.read() as tx:
         (fork,) = witnesses.list_forks(tx)
     assert parse_note(fork.second).text == encode_checkpoint(lost)
+    kept = verify_fork(service.node.layout.evidence("sis", lost.size))
+    own = head(federation, "sis").size
+    assert (kept["first"]["size"], kept["second"]["size"]) == (own, lost.size)
+    # Proven by itself where this log has as many entries as were signed; else the leaves between are lost.
+    assert kept["forked"] is (own >= lost.size)
     federation.close("sis")
     with pytest.raises(LogForkError, match="that a witness holds"):
         federation.open("sis")
@@ -324,3 +333,20 @@ def test_a_witness_that_shows_what_the_node_never_signed_does_not_stop_it(
     with pytest.raises(PeerError, match="did not sign"):
         service.tick_witnesses()
     assert service.node.fatal is None
+
+
+def test_a_bundle_carries_what_the_node_found_of_other_logs(federation: Federation, tmp_path: Path) -> None:
+    settle(federation)
+    log_turns(federation, THIRD)
+    signed = head(federation, THIRD)
+    forged = sign_note(
+        encode_checkpoint(Checkpoint(signed.origin, signed.size, bytes(32))), [key_of(federation, THIRD)]
+    )
+    asked(federation, THIRD, forged, signed.size, by="ics2")
+    federation.close("ics2")
+    done = live.run("log", "export", federation.root / "ics2", "--evidence", tmp_path / "bundle", "--json")
+    assert (done.code, done.json["verified"]) == (0, True)
+    report = verify_bundle(tmp_path / "bundle")
+    assert f"the log {signed.origin} signed two histories" in report["checked"]
+    cosigned = [text for text in report["checked"] if "cosigned the first" in text]
+    assert len(cosigned) == 2
