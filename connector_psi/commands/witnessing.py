@@ -56,6 +56,16 @@ def witness(
     ] = None,
     name: Name = "",
     cert: Cert = None,
+    rpc: Annotated[
+        str, typer.Option("--rpc", metavar="H:P", help="Also answer AddCheckpoint over gRPC; needs --rpc-cert, --root.")
+    ] = "",
+    rpc_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="Of an authority under the root; its key lies beside it.", show_default=False),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="PEM", help="The federation's root.", show_default=False)
+    ] = None,
     as_json: AsJson = False,  # noqa: ARG001 - it prints JSON either way
 ) -> None:
     """Cosign the checkpoints of logs, for a supervisory authority (C2SP tlog-witness over HTTP).
@@ -69,8 +79,16 @@ def witness(
     with ExitStack() as stack:
         bound = stack.enter_context(web.listen(listen, secure=cert is not None))
         made = stack.enter_context(closing(StandaloneWitness(directory, name, logs, SystemClock(), SystemRandom())))
+        told = {"vkey": encode_witness_key(made.cosigner.key), "logs": made.logs}
+        if rpc:
+            from connector_psi.rpc.witnessing import WitnessPort  # noqa: PLC0415 - only this option needs gRPC
+
+            credentials, root_pem = _federation(rpc_cert, root, "--rpc: needs --rpc-cert PEM and --root PEM")
+            port = WitnessPort(made, rpc, credentials, root_pem, SystemClock())
+            stack.enter_context(closing(port))
+            told["rpc"] = port.address
         _until_told(threading.Event())
-        _ready(bound.getsockname(), vkey=encode_witness_key(made.cosigner.key), logs=made.logs)
+        _ready(bound.getsockname(), **told)
         web.serve(web.witness_app(made), bound, cert)
 
 
@@ -202,13 +220,16 @@ def _source(url: str, auditor: Path | None, root: Path | None, *, entries: bool)
         raise errors.ConfigError("--log: plain HTTP is for addresses of this machine only")
     if parts.scheme != "grpcs" or not parts.username or not parts.port:
         raise errors.ConfigError("--log: https://HOST/PREFIX, or grpcs://AUTHORITY@HOST:PORT")
-    if auditor is None or root is None:
-        raise errors.ConfigError("--log grpcs://: needs --as CERT of an auditor, and --root PEM")
+    credentials, root_pem = _federation(auditor, root, "--log grpcs://: needs --as CERT of an auditor, and --root PEM")
     from connector_psi.rpc.client import NodeLog  # noqa: PLC0415 - only this source needs gRPC
 
+    return NodeLog(f"{parts.hostname}:{parts.port}", parts.username, credentials, root_pem, entries=entries)
+
+
+def _federation(cert: Path | None, root: Path | None, missing: str) -> tuple[pki.Credentials, bytes]:
+    if cert is None or root is None:
+        raise errors.ConfigError(missing)
     try:
-        root_pem = root.read_bytes()
+        return pki.load_credentials(cert), root.read_bytes()
     except OSError as error:
         raise errors.ConfigError(f"{root}: {error.strerror}") from None
-    address = f"{parts.hostname}:{parts.port}"
-    return NodeLog(address, parts.username, pki.load_credentials(auditor), root_pem, entries=entries)

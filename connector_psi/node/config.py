@@ -124,12 +124,12 @@ class LogSection(_Section):
 
 
 class WitnessSection(_Section):
-    """A witness that is no peer, such as a supervisory authority's; it speaks C2SP tlog-witness over HTTP."""
+    """A witness that is no peer, such as a supervisory authority's: C2SP tlog-witness over HTTP, or gRPC."""
 
     vkey: str = Field(max_length=400)
     """Its key, ``name+id+key``, as it was handed over."""
-    url: str = Field(pattern=r"^https?://[^\s?#]+$", max_length=500)
-    """What ``/add-checkpoint`` is put behind. Plain HTTP is for the machine itself."""
+    url: str = Field(pattern=r"^(https?://[^\s?#]+|grpcs://[a-z0-9]{2,16}@[^\s/?#@]+:\d{1,5})$", max_length=500)
+    """What ``/add-checkpoint`` is put behind, or ``grpcs://CODE@HOST:PORT``. Plain HTTP is for the machine itself."""
 
     @model_validator(mode="after")
     def _is_a_witness(self) -> Self:

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -222,29 +223,35 @@ class PeerConnector:
             PurposeRefusedError: It is not an active peer.
             UnavailableError: This node is closing.
         """
-        address = self._node.peer(authority).address
+        return self._client(authority, authority, self._node.peer(authority).address)
+
+    def _client(self, key: str, authority: str, address: str) -> PeerClient:
         with self._lock:
             if self._closed:
                 raise errors.UnavailableError("this node is closing")
-            held = self._clients.get(authority)
+            held = self._clients.get(key)
             if held is not None and held[0] == address:
                 return held[1]
             if held is not None:
                 held[1].close()
             channel = tls.channel(address, authority, self._node.credentials, self._node.root_pem)
             client = PeerClient(authority, channel)
-            self._clients[authority] = (address, client)
+            self._clients[key] = (address, client)
             return client
 
-    def witness(self, name: str) -> HttpWitness:
+    def witness(self, name: str) -> ports.WitnessPort:
         """Return the witness of ``node.toml`` whose key has this name.
 
         Raises:
             PurposeRefusedError: There is none.
+            UnavailableError: This node is closing.
         """
         for witness in self._node.config.witnesses:
             if parse_witness_key(witness.vkey).name == name:
-                return HttpWitness(witness.url, name)
+                parts = urlsplit(witness.url)
+                if parts.scheme != "grpcs":
+                    return HttpWitness(witness.url, name)
+                return self._client(f"witness {name}", parts.username or "", f"{parts.hostname}:{parts.port}")
         raise errors.PurposeRefusedError("no such witness")
 
     def forget(self, authority: str) -> None:

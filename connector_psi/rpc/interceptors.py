@@ -164,13 +164,14 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         local: bool,
         is_active_peer: Callable[[str], bool],
         transcript: Transcript | None = None,
+        access: Mapping[str, Access] | None = None,
     ) -> None:
         self._authority = authority
         self._clock = clock
         self._transcript = transcript
         self._local = local
         self._is_active_peer = is_active_peer
-        self._access = LOCAL_ACCESS if local else PEER_ACCESS
+        self._access = access or (LOCAL_ACCESS if local else PEER_ACCESS)
         self._open_streams = threading.BoundedSemaphore(MAX_OPEN_STREAMS)
 
     def intercept_service(

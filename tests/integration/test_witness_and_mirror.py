@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from connector_psi import pki
 from connector_psi.audit.checkpoint import (
     NoteSigner,
     encode_checkpoint,
@@ -187,6 +188,46 @@ def test_a_node_has_its_log_cosigned_by_a_witness_of_its_settings(tmp_path: Path
     (directory / "node.toml").write_text(wrong)
     refused = live.run("status", directory, "--json")
     assert (refused.code, "witnesses" in refused.err) == (2, True)
+
+
+def test_a_node_reaches_a_witness_over_the_projects_own_rpc_and_nobody_else_does(tmp_path: Path) -> None:
+    directory = live.make_node(tmp_path / "nodes", "ics2", "ics2")
+    stranger = live.make_node(tmp_path / "nodes", "sis", "sis")
+    mint = live.Mint(tmp_path / "nodes")
+    pki.save_credentials(mint.authority("dpa"), tmp_path / "dpa.crt")
+    root = directory / "tls" / "root.crt"
+    arguments = (
+        "witness", tmp_path / "w", "--listen", "127.0.0.1:0", "--name", NAME, "--log", directory / "descriptor.json",
+        "--rpc", "127.0.0.1:0",
+    )  # fmt: skip
+    assert live.run(*arguments).code == 2
+    officer = directory / "people" / "officer1.crt"
+    assert live.run(*arguments, "--rpc-cert", officer, "--root", root).code == 2
+    with running(*arguments, "--rpc-cert", tmp_path / "dpa.crt", "--root", root) as (_, ready):
+        with (directory / "node.toml").open("a") as settings:
+            settings.write(f'\n[[witnesses]]\nvkey = "{ready["vkey"]}"\nurl = "grpcs://dpa@{ready["rpc"]}"\n')
+        with live.serving(directory):
+            deadline = time.monotonic() + WAIT_S
+            while time.monotonic() < deadline:
+                log = live.run("status", directory, "--json").json["log"]
+                if log["witnesses"][NAME] == log["signed_size"] > 0:
+                    break
+                time.sleep(0.2)
+            assert log["witnesses"] == {NAME: log["signed_size"]}
+        root_pem = root.read_bytes()
+        add_path = "/connector_psi.rpc.v1.AuditService/AddCheckpoint"
+        for cert in (
+            pki.load_credentials(stranger / "tls" / "node.crt"),
+            pki.load_credentials(officer),
+            mint.authority("ics2", stranger=True),
+        ):
+            with live.channel(ready["rpc"], "dpa", root_pem, cert) as connection:
+                assert live.call(connection, add_path).status in {"PERMISSION_DENIED", "UNAVAILABLE"}
+        with live.channel(ready["rpc"], "dpa", root_pem, pki.load_credentials(directory / "tls" / "node.crt")) as own:
+            assert live.call(own, add_path).status == "OK"
+            for path in live.ALL_METHODS:
+                if path != add_path:
+                    assert live.call(own, path).status == "PERMISSION_DENIED", path
 
 
 # The mirror
