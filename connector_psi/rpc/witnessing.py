@@ -7,7 +7,7 @@ what is cosigned (``witness``).
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -74,7 +74,7 @@ class WitnessPort:
         self._server.stop(5).wait(6)
 
 
-def _handlers(witness: StandaloneWitness) -> grpc.GenericRpcHandler:
+def _handlers(witness: StandaloneWitness) -> grpc.GenericRpcHandler[Any, Any]:
     def add_checkpoint(
         request: audit_pb2.AddCheckpointRequest, _: grpc.ServicerContext
     ) -> audit_pb2.AddCheckpointResponse:
