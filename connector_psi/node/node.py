@@ -52,6 +52,7 @@ from connector_psi.storage import witnesses as witness_store
 from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
 from connector_psi.storage.store import Store, Tx
+from connector_psi.witness.cosigning import is_forked
 
 logger = structlog.get_logger("connector_psi.node")
 
@@ -217,8 +218,8 @@ class Node:
         with self.store.read() as tx:
             rows = peer_store.list_peers(tx)
             agreement_rows = peer_store.list_agreements(tx)
-            forks = {row.origin for row in witness_store.list_forks(tx)}
-        found = {row.authority: parse_descriptor(row.descriptor) for row in rows if row.state == "active"}
+            found = {row.authority: parse_descriptor(row.descriptor) for row in rows if row.state == "active"}
+            forked = {a for a, d in found.items() if is_forked(tx, parse_vkey(d.log_vkey))}
         bound = {}
         for row in agreement_rows:
             agreement = policy.Agreement.model_validate_json(row.definition)
@@ -228,7 +229,7 @@ class Node:
         witnesses[Cosigner(witness_name(self.authority), self.keyring.witness_key).key] = self.authority
         with self._state:
             self._peers, self._bound, self._witnesses = found, bound, witnesses
-            self._forked = {a for a, d in found.items() if parse_vkey(d.log_vkey).name in forks}
+            self._forked = forked
             self._under_witnesses.clear()
 
     def agreements(self, side: Side | None = None) -> list[Bound]:
@@ -455,7 +456,10 @@ class Node:
                 raise UnavailableError("no checkpoint covers the entry yet")
             return note, size
         trust = self.trust(agreement, self.authority)
-        for size in self.entries.cosigned_sizes(tx, at_least, COSIGNED_LOOKED_AT):
+        # Also where a witness is far behind the others: what it cosigned last.
+        sizes = {size for key in trust.witnesses if (size := self.entries.cosigned_by(tx, key.name)) >= at_least}
+        sizes |= set(self.entries.cosigned_sizes(tx, at_least, COSIGNED_LOOKED_AT))
+        for size in sorted(sizes, reverse=True):
             note = self.entries.cosigned(tx, size)
             if note is not None and trust.suffices(parse_note(note)):
                 return note, size

@@ -65,11 +65,6 @@ def put_fork(tx: Tx, row: ForkRow) -> bool:
     return True
 
 
-def is_forked(tx: Tx, origin: str) -> bool:
-    """Return whether a log is known to have signed two histories."""
-    return tx.execute(sa.select(log_forks.c.size).where(log_forks.c.origin == origin).limit(1)).scalar() is not None
-
-
 def list_forks(tx: Tx) -> list[ForkRow]:
     """Return all forks that were found."""
     return [ForkRow(*row) for row in tx.execute(sa.select(*_FORK).order_by(log_forks.c.origin, log_forks.c.size))]

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connector_psi.audit.checkpoint import VKey, encode_signature, parse_checkpoint, parse_note
+from connector_psi.audit.checkpoint import VKey, encode_signature, parse_checkpoint, parse_note, verify_checkpoint
 from connector_psi.audit.cosignature import Cosigner
 from connector_psi.audit.witness import Refusal, Submission, judge
+from connector_psi.errors import FormatError, ProofInvalidError
 from connector_psi.storage import witnesses
 from connector_psi.storage.store import Tx
 from connector_psi.storage.witnesses import ForkRow, WitnessedRow
@@ -42,12 +43,15 @@ def cosign(tx: Tx, cosigner: Cosigner, vkey: VKey | None, submission: Submission
         now_ms: Unix milliseconds.
     """
     row = witnesses.latest(tx, vkey.name) if vkey else None
+    if row is not None and vkey is not None and not _is_of(row.note, vkey):
+        # The log was given another key, out of band: it is another log, and nothing is known of it.
+        row = None
     held = parse_checkpoint(parse_note(row.note).text) if row else None
     judged = judge(submission, vkey, held)
     held_note, held_size = (row.note, row.size) if row else (b"", 0)
     if judged.refusal is Refusal.FORK and row is not None:
         witnesses.put_fork(tx, ForkRow(row.origin, row.size, row.note, submission.checkpoint, now_ms))
-    if judged.refusal is None and vkey is not None and witnesses.is_forked(tx, vkey.name):
+    if judged.refusal is None and vkey is not None and is_forked(tx, vkey):
         return WitnessAnswer(Refusal.FORK, held=held_note, held_size=held_size)
     if judged.refusal is not None or judged.checkpoint is None:
         return WitnessAnswer(judged.refusal, held=held_note, held_size=held_size)
@@ -56,3 +60,16 @@ def cosign(tx: Tx, cosigner: Cosigner, vkey: VKey | None, submission: Submission
     witnesses.put_latest(tx, WitnessedRow(new.origin, new.size, submission.checkpoint, now_ms))
     line = cosigner.cosign(parse_note(submission.checkpoint).text, now_ms // 1000)
     return WitnessAnswer(None, encode_signature(line), submission.checkpoint, new.size)
+
+
+def is_forked(tx: Tx, vkey: VKey) -> bool:
+    """Return whether a log is known to have signed two histories with this key."""
+    return any(_is_of(fork.first, vkey) for fork in witnesses.list_forks(tx) if fork.origin == vkey.name)
+
+
+def _is_of(note: bytes, vkey: VKey) -> bool:
+    try:
+        verify_checkpoint(note, vkey, vkey.name)
+    except (FormatError, ProofInvalidError):
+        return False
+    return True

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, encode_checkpoint, parse_note, sign_note
+from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, encode_checkpoint, encode_vkey, parse_note, sign_note
 from connector_psi.audit.cosignature import parse_witness_key, verify_cosignatures
 from connector_psi.audit.verify import verify_bundle, verify_fork
 from connector_psi.audit.witness import Refusal, Submission
 from connector_psi.disclosure import CaseState
 from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import LogForkError, PeerError, PurposeRefusedError, UnavailableError
-from connector_psi.node.descriptor import parse_descriptor
+from connector_psi.node.descriptor import encode_descriptor, parse_descriptor
 from connector_psi.node.node import OWNER, QUERIER
 from connector_psi.storage import witnesses
 from connector_psi.witness.cosigning import WitnessAnswer
@@ -274,6 +275,43 @@ def test_a_peer_that_signed_two_histories_is_named_kept_with_both_notes_and_deal
         federation.services[THIRD].tick_witnesses()
     with pytest.raises(PurposeRefusedError, match="two histories"):
         federation.services["ics2"].node.bound(CUS47, OWNER)
+
+
+def test_a_peer_that_comes_back_with_another_log_key_is_another_log(federation: Federation) -> None:
+    """An administrator adds it again, out of band and logged: what the old key signed is no word of the new one."""
+    settle(federation)
+    log_turns(federation, THIRD)
+    signed = head(federation, THIRD)
+    forged = sign_note(
+        encode_checkpoint(Checkpoint(signed.origin, signed.size, bytes(32))), [key_of(federation, THIRD)]
+    )
+    asked(federation, THIRD, forged, signed.size, by="ics2")
+    service, node = federation.services["ics2"], federation.services[THIRD].node
+    assert service.node.is_forked(THIRD)
+    renewed = NoteSigner(signed.origin, Ed25519PrivateKey.from_private_bytes(bytes([3]) * 32))
+    descriptor = parse_descriptor((federation.root / THIRD / "descriptor.json").read_bytes())
+    changed = descriptor.model_copy(update={"log_vkey": encode_vkey(renewed.vkey)})
+    service.peering.add(encode_descriptor(changed, node.signing_key))
+    assert not service.node.is_forked(THIRD)
+    note = sign_note(encode_checkpoint(Checkpoint(signed.origin, 3, bytes(32))), [renewed])
+    assert asked(federation, THIRD, note, 0, by="ics2").refusal is None
+    assert asked(federation, THIRD, forged, signed.size, by="ics2").refusal is Refusal.NOT_SIGNED
+
+
+def test_a_witness_that_is_far_behind_the_others_still_counts(federation: Federation) -> None:
+    settle(federation)
+    service = federation.services["ics2"]
+    federation.close(THIRD)
+    size = head(federation, "ics2").size
+    for n in range(70):
+        service.registration.register([declaration(f"L{n}")], "test")
+        service.tick_log()
+        with pytest.raises(UnavailableError):
+            service.tick_witnesses()
+    agreement = next(b.agreement for b in service.node.agreements() if b.code == CODE)
+    assert service.node.leaf_proof(0, agreement).checkpoint
+    with pytest.raises(UnavailableError):
+        service.node.leaf_proof(size + 5, agreement)
 
 
 @pytest.mark.parametrize("grown", [0, 1, 30])
