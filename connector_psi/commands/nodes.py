@@ -216,6 +216,8 @@ def status(directory: NodeDir, as_json: AsJson = False) -> None:
                 or "none",
             ),
             ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
+            *(("cosigned by", f"{name}, {size} entries") for name, size in value["log"]["witnesses"].items()),
+            *(("FORKED LOG", f"{fork['origin']}, at {fork['size']}") for fork in value["log"]["forks"]),
             ("policy", f"{value['policy']['hash']}, in force since {value['policy']['since']}"),
             *(("signed by", f"{s['person']} ({s['role']}), {s['time']}") for s in value["policy"]["signed_by"]),
             ("PRF backend", value["backend"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from connector_psi import policy
@@ -85,25 +86,26 @@ def examine_logs(scene: Scene, wire: WireReport) -> tuple[dict[str, dict[str, An
     """Check the logs offline, hold them against the wire, and try changed ones."""
     scene.tell.begin("The logs prove that this is all that was disclosed")
     folder = scene.root / "logs"
-    keys, own = {}, {}
+    bundles, own = {}, {}
+    handed_over = {code: scene.federation.nodes[code].descriptor for code in AUTHORITIES}
     for code in AUTHORITIES:
         client = scene.federation.client(code, Role.AUDITOR)
         own[code] = client.verify_log()
-        keys[code] = proof.export_bundle(client, scene.federation.nodes[code].descriptor, folder / code)
+        peers = [raw for other, raw in handed_over.items() if other != code]
+        bundles[code] = proof.export_bundle(client, handed_over[code], peers, folder / code)
     changed = proof.tamper(folder / SIS, folder)
-    verdicts = proof.verify_bundles(
-        [*((folder / code, keys[code]) for code in AUTHORITIES), *((path, keys[SIS]) for path in changed.values())]
-    )
+    tampered = [replace(bundles[SIS], directory=path) for path in changed.values()]
+    verdicts = proof.verify_bundles([*bundles.values(), *tampered])
     by_code = dict(zip(AUTHORITIES, verdicts, strict=False))
     leaves = {code: proof.read_leaves(folder / code) for code in AUTHORITIES}
     scene.tell.table(
-        ["authority", "entries", "by the node", "offline", "what it says"],
+        ["authority", "entries", "verified", "cosigned by", "what it says"],
         [
             (
                 NAMES[code],
                 by_code[code].size,
-                "verified" if own[code]["verified"] else "NOT VERIFIED",
-                "verified" if by_code[code].verified else "NOT VERIFIED",
+                "by node, offline" if own[code]["verified"] and by_code[code].verified else "NOT VERIFIED",
+                ", ".join(key.partition("+")[0].rpartition("/")[2] for key in bundles[code].witnesses),
                 ", ".join(f"{n} {event}" for event, n in Counter(leaf["event"] for leaf in leaves[code]).items()),
             )
             for code in AUTHORITIES
@@ -114,6 +116,10 @@ def examine_logs(scene: Scene, wire: WireReport) -> tuple[dict[str, dict[str, An
         for code in AUTHORITIES
     }
     scene.tell.check("all three logs verify", holds=all(entry["verified"] for entry in log.values()))
+    scene.tell.check(
+        "each is cosigned by peers; that of N.SIS not by customs, which its growth would tell of its work",
+        holds=all(bundle.witnesses for bundle in bundles.values()) and len(bundles[SIS].witnesses) == 1,
+    )
     # Under the agreements in which N.SIS learns first, covers come and go all the time.
     told = {
         code: [leaf for leaf in found if leaf["agreement"] in {None, *scene.agreements}]

@@ -13,11 +13,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connector_psi.audit.checkpoint import encode_note, parse_checkpoint, parse_note
+from connector_psi.audit.cosignature import parse_witness_key, verify_cosignatures
 from connector_psi.demo.wire import Served
 from connector_psi.errors import UnavailableError
 from connector_psi.node.descriptor import parse_descriptor
@@ -54,46 +56,60 @@ class Account:
     problems: tuple[str, ...]
 
 
-def export_bundle(client: LocalClient, descriptor: bytes, directory: Path) -> str:
-    """Write the log of a node as a bundle for the offline verifier, and return the log's key.
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An exported log, with the keys as they were handed over, which the bundle itself does not vouch for."""
+
+    directory: Path
+    vkey: str
+    witnesses: tuple[str, ...]
+    """Of the peers that cosign the log."""
+
+
+def export_bundle(client: LocalClient, descriptor: bytes, peers: Iterable[bytes], directory: Path) -> Bundle:
+    """Write the log of a node as a bundle for the offline verifier, once its witnesses cosigned all of it.
 
     Args:
         client: Of an auditor.
         descriptor: As the authority handed it over; the key is taken from there and not from the node.
+        peers: Descriptors of the others, for the keys of witnesses.
         directory: Made if absent.
 
     Raises:
-        UnavailableError: The newest entries are not signed in time.
+        UnavailableError: The newest entries are not signed and cosigned in time.
     """
+    asked = set(client.status()["log"]["witness_keys"])
+    witnesses = tuple(key for raw in peers if (key := parse_descriptor(raw).witness_vkey) in asked)
+    keys = [parse_witness_key(key) for key in witnesses]
     deadline = time.monotonic() + _WAIT_S
-    while (log := client.status()["log"])["size"] != log["signed_size"]:
+    while True:
+        note, size = parse_note(client.checkpoint()), client.status()["log"]["size"]
+        if parse_checkpoint(note.text).size == size and len(verify_cosignatures(note, keys)) == len(keys):
+            break
         if time.monotonic() > deadline:
-            raise UnavailableError("the newest log entries are not signed")
+            raise UnavailableError("the newest log entries are not signed and cosigned")
         time.sleep(0.05)
     vkey = parse_descriptor(descriptor).log_vkey
-    note = client.checkpoint()
-    size = int(note.decode().splitlines()[1])
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "checkpoint").write_bytes(note)
+    (directory / "checkpoint").write_bytes(encode_note(note))
     (directory / "vkey").write_text(vkey + "\n", encoding="utf-8")
     (directory / "leaves.jsonl").write_bytes(b"".join(leaf + b"\n" for leaf in client.leaves(0, size)))
-    return vkey
+    return Bundle(directory, vkey, witnesses)
 
 
-def verify_bundles(bundles: Sequence[tuple[Path, str]]) -> list[Verdict]:
-    """Run ``python -m connector_psi.audit.verify`` on bundles, side by side.
-
-    Args:
-        bundles: Folder and the key that the log must be signed by.
-    """
+def verify_bundles(bundles: Sequence[Bundle]) -> list[Verdict]:
+    """Run ``python -m connector_psi.audit.verify`` on bundles, side by side."""
     running = [
         subprocess.Popen(  # noqa: S603 - this package, this interpreter
-            [sys.executable, "-m", "connector_psi.audit.verify", str(directory), "--vkey", vkey],
+            [
+                *(sys.executable, "-m", "connector_psi.audit.verify", str(bundle.directory), "--vkey", bundle.vkey),
+                *(part for key in bundle.witnesses for part in ("--witness", key)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        for directory, vkey in bundles
+        for bundle in bundles
     ]
     verdicts = []
     for process in running:
