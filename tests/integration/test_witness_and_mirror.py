@@ -372,3 +372,16 @@ def test_a_node_is_mirrored_by_its_auditor_and_its_tiles_are_the_same(tmp_path: 
             assert (tmp_path / "tiles" / path).read_bytes() == raw
     assert hashes.code == 0
     assert not (tmp_path / "hashes" / "tile" / "entries").exists()
+
+
+def test_a_witness_takes_another_key_of_a_log_only_once_somebody_removed_the_one_it_knows(tmp_path: Path) -> None:
+    folder, renewed = tmp_path / "w", NoteSigner(ORIGIN, _key(9))
+    arguments = ("witness", folder, "--listen", "127.0.0.1:0", "--name", NAME)
+    with running(*arguments, "--log", encode_vkey(SIGNER.vkey)) as (_, ready):
+        assert add(ready["listen"], TREE.ask(0, 9))[0] == 200
+    refused = live.run(*arguments, "--log", encode_vkey(renewed.vkey))
+    assert (refused.code, "another key" in refused.err) == (2, True)
+    (folder / "logs" / origin_hash(ORIGIN)).unlink()
+    with running(*arguments, "--log", encode_vkey(renewed.vkey)) as (_, ready):
+        assert add(ready["listen"], TREE.ask(0, 12))[0] == 403
+        assert add(ready["listen"], FORK.ask(0, 9, checkpoint=FORK.note(9, renewed)))[0] == 200
