@@ -176,7 +176,7 @@ def _known_logs(folder: Path, added: Sequence[VKey]) -> dict[str, VKey]:
         for vkey in added:
             if known.setdefault(vkey.name, vkey) != vkey:
                 raise ConfigError(
-                    f"{folder}: another key of {vkey.name} is known; a log that changes its key is another log"
+                    f"{folder}: another key of {vkey.name} is known; remove its file there to take this one"
                 )
             with atomic_file(folder / origin_hash(vkey.name)) as stream:
                 stream.write(encode_vkey(vkey).encode() + b"\n")
