@@ -296,7 +296,7 @@ class Service:
         settings = self.node.config
         loops: list[tuple[str, Callable[[], object], float]] = [
             ("log", self.tick_log, settings.log.checkpoint_s),
-            ("witnesses", self.tick_witnesses, settings.log.witness_s),
+            ("witnesses", self.witnessing.advance, settings.log.witness_s),
             ("records", self.registration.expire, 1.0),
             ("alarms", self.alarms.tell, 60.0),
             ("erasure", self.tick_erasure, 10.0),

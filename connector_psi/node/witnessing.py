@@ -13,6 +13,8 @@ Rules:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import structlog
 
 from connector_psi.audit.checkpoint import (
@@ -46,6 +48,9 @@ from connector_psi.witness.evidence import write_evidence
 
 logger = structlog.get_logger("connector_psi.node")
 
+MAX_PAUSE_S = 30.0
+"""Between two attempts at a witness that fails."""
+
 
 class Witnessing:
     """Use cases of witnesses, in both roles."""
@@ -56,6 +61,8 @@ class Witnessing:
         self._cosigner = Cosigner(witness_name(node.authority), node.keyring.witness_key)
         self._asked: set[WitnessKey] = set()
         """Since this node was opened: whoever was not yet may know that an older state was restored."""
+        self._failures: dict[WitnessKey, int] = {}
+        self._not_before: dict[WitnessKey, float] = {}
 
     # As a witness
 
@@ -99,28 +106,60 @@ class Witnessing:
             LogForkError: A witness proves that this log signed another history. The node stops.
             ConnectorError: The first failure of a witness, after all had their turn.
         """
+        done, failure = 0, None
+        for key, error in self._turns(self._node.asked_witnesses()):
+            done += error is None
+            failure = failure or error
+            self._pause(key, error)
+        if failure is not None:
+            raise failure
+        return done
+
+    def advance(self) -> int:
+        """A turn of the loop: as ``collect``, but a witness that fails is left alone for a while and no failure of the
+        loop, so that one that is away does not slow the others down. Returns how many cosigned.
+
+        Raises:
+            LogForkError: As there.
+        """
+        now, done = self._node.clock.monotonic_s(), 0
+        due = {k: w for k, w in self._node.asked_witnesses().items() if self._not_before.get(k, 0.0) <= now}
+        for key, error in self._turns(due):
+            done += error is None
+            failures = self._pause(key, error)
+            if error is not None and failures in {1, 10, 100}:
+                logger.warning(
+                    "witness.failed", witness=key.name, code=error.code, detail=str(error), failures=failures
+                )
+        return done
+
+    def _turns(self, asked: Mapping[WitnessKey, str | None]) -> Iterator[tuple[WitnessKey, ConnectorError | None]]:
         node = self._node
         node.check_alive()
         signed = node.signed_checkpoint()
         if signed is None:
-            return 0
-        done, failure = 0, None
-        for key, whose in node.asked_witnesses().items():
+            return
+        for key, whose in asked.items():
             with node.store.read() as tx:
                 before = min(node.entries.cosigned_by(tx, key.name), signed.size)
             if before == signed.size and key in self._asked:
                 continue
             try:
                 self._ask(key, whose, signed, before)
-                self._asked.add(key)
-                done += 1
             except AuditError:
                 raise
             except ConnectorError as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
-        return done
+                yield key, error
+            else:
+                self._asked.add(key)
+                yield key, None
+
+    def _pause(self, key: WitnessKey, error: ConnectorError | None) -> int:
+        """Note a failure or its end; returns how many there were in a row."""
+        failures = self._failures[key] = self._failures.get(key, 0) + 1 if error else 0
+        pause_s = min(2.0 ** (failures - 3), MAX_PAUSE_S) if failures else 0.0
+        self._not_before[key] = self._node.clock.monotonic_s() + pause_s
+        return failures
 
     def _ask(self, key: WitnessKey, whose: str | None, signed: Checkpoint, before: int) -> None:
         answer = self._submit(key, whose, signed, before)

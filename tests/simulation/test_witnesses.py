@@ -120,6 +120,27 @@ def test_a_peer_that_is_away_keeps_no_other_from_cosigning(federation: Federatio
     assert service.tick_witnesses() == 1
 
 
+def test_in_the_loop_a_witness_that_fails_is_left_alone_for_a_while_and_slows_no_other(federation: Federation) -> None:
+    federation.close("sis")
+    service = federation.services["ics2"]
+    calls: list[str] = []
+    federation.fault = lambda name: calls.append(name) if name == "before:add_checkpoint" else None
+    for n in range(60):
+        service.registration.register([declaration(f"W{n}")], "test")
+        service.tick_log()
+        assert service.witnessing.advance() == 1
+        federation.clock.advance(1)
+    # Sixty of the one that is there, and few of the one that is away: 1/4, 1/2, 1, 2, 4, ... seconds apart.
+    assert 60 + 5 <= len(calls) <= 60 + 12
+    federation.open("sis")
+    federation.clock.advance(31)
+    service.tick_log()
+    assert service.witnessing.advance() == 1
+    log = service.status()["log"]
+    assert isinstance(log, dict)
+    assert set(log["witnesses"].values()) == {head(federation, "ics2").size}
+
+
 def test_a_witness_that_lost_its_memory_is_asked_from_the_start(federation: Federation) -> None:
     log_turns(federation, "ics2")
     with federation.services[THIRD].node.store.write() as tx:
