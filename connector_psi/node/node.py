@@ -203,8 +203,9 @@ class Node:
     def fail(self, error: AuditError) -> None:
         """Stop answering: no log, no disclosure."""
         if self._fatal is None:
-            logger.error("log.fatal", code=error.code)
+            # Stopped first: the line below may fail where nobody reads it any more.
             self._fatal = error
+            logger.error("log.fatal", code=error.code)
 
     @property
     def fatal(self) -> AuditError | None:

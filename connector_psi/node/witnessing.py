@@ -86,16 +86,16 @@ class Witnessing:
         with node.store.write() as tx:
             answer = cosign(tx, self._cosigner, known, submission, node.now_ms())
         if answer.refusal is Refusal.FORK:
-            self._keep_fork(peer, vkey)
             node.refresh_peers()
+            self._keep_fork(peer, vkey)
         return answer
 
     def _keep_fork(self, peer: str, vkey: VKey) -> None:
         with self._node.store.read() as tx:
             forks = [row for row in store.list_forks(tx) if row.origin == vkey.name]
         for row in forks:
-            logger.error("peer.log_forked", peer=peer, size=row.size)
             write_evidence(self._node.layout.evidence(peer, row.size), row.first, row.second, vkey)
+            logger.error("peer.log_forked", peer=peer, size=row.size)
 
     # As a log
 

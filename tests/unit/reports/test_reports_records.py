@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -150,6 +151,14 @@ def _others(given: Mapping[Measure, tuple[int, ...]], measure: Measure) -> Itera
         if set(groups) & {measure, *changed}:
             for more in groups:
                 yield {**given, **{each: (1 + (each is more), *[0] * 11) for each in groups}}
+    # One that came to something else: where all of a family are few, their sum is told as few too.
+    for groups in ((M.DISCLOSED, M.REFUSED, M.NOT_DISCLOSED), (M.GRANTED, M.ACCESS_REFUSED, M.NOT_GRANTED)):
+        for source, target in itertools.permutations(groups, 2):
+            for month in range(MONTHS):
+                if {source, target} & {measure, *changed} and given.get(source, nothing)[month]:
+                    one = tuple(int(m == month) for m in range(MONTHS))
+                    less = tuple(n - o for n, o in zip(given[source], one, strict=True))
+                    yield {**given, source: less, target: _sum(given.get(target, nothing), one)}
     # The same year with other months, for everything that is told of them together.
     family = next((f for f in (FLOW, REVIEWS, ACCESS, (M.QUERIES, M.ELEMENTS)) if measure in f), (measure,))
     for turn in range(1, MONTHS):
@@ -173,6 +182,8 @@ def _others(given: Mapping[Measure, tuple[int, ...]], measure: Measure) -> Itera
 @example({M.DISCLOSED: (50, *[0] * 11), M.REFUSED: (1, *[0] * 11)})
 @example({M.DISCLOSED: (9,) * 12, M.NOT_DISCLOSED: (1,) * 12})
 @example({M.QUERIES: (1,) * 12})
+@example({M.REFUSED: (9, *[0] * 11)})
+@example({M.NOT_GRANTED: (9, *[0] * 11)})
 @example({M.CONFIRMED: (10, *[0] * 11), M.DISMISSED: (0, 9, *[0] * 10)})
 def test_no_suppressed_count_can_be_determined(given: dict[Measure, tuple[int, ...]]) -> None:
     """For each there are other data, as possible as these, of which exactly the same is told and that count differs.
