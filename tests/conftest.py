@@ -6,8 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that ran in this process leaves its logger bound to a stream that its test closed."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_FAILURES = 100
 _MAX_LINE_BYTES = 64 * 1024 * 1024
+_MAX_NOTE_BYTES = 1024 * 1024
 _MAX_TIME_S = 253_402_300_799
+_SALT_BYTES = 32
 _LEAF_KEYS = frozenset(
     {
         "v",
@@ -141,6 +143,7 @@ def verify_leaves(
     checkpoints: Iterable[bytes] = (),
     earlier: Sequence[bytes] = (),
     witnesses: Sequence[str] = (),
+    known_witnesses: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Check leaves against a signed checkpoint and report.
 
@@ -153,16 +156,18 @@ def verify_leaves(
             continue.
         earlier: Signed notes of the same log kept by somebody else, which they have to continue too.
         witnesses: Keys of witnesses, ``name+id+key`` of C2SP tlog-cosignature, each of which must have cosigned.
+        known_witnesses: Such keys of which nobody vouches: what those cosigned is told, and that they did not is no
+            failure.
 
     Returns:
         ``{"origin", "size", "root", "verified", "failures", "checked", "not_checked"}``. Origin is the key's name; size
         and base64 root are those of the leaves given; what was checked and what could not be is said in sentences.
         Never raises for what it finds.
     """
-    failures, checked = _Failures(), []
+    failures, checked, wanted = _Failures(), [], set(witnesses)
     claims: list[tuple[str, int, bytes]] = []
     try:
-        cosigned = _Cosigned(witnesses)
+        cosigned = _Cosigned([*witnesses, *known_witnesses])
     except _DoubtError as doubt:
         failures.append(f"witness: {doubt}")
         cosigned = _Cosigned(())
@@ -198,16 +203,19 @@ def verify_leaves(
             failures.append(f"{what}: the leaves have another root")
     if signed_size is not None and tree.size > signed_size:
         failures.append(f"leaf {signed_size}: beyond the checkpoint")
-    opened = 0
+    found = set[int]()
     for number, line in enumerate(bodies, 1):
         try:
-            _check_body(line, commitments)
-            opened += 1
+            index = _check_body(line, commitments)
+            if index in found:
+                raise _DoubtError(f"a second body of leaf {index}")  # noqa: TRY301 - one place tells all doubts
+            found.add(index)
         except _DoubtError as doubt:
             failures.append(f"bodies.jsonl line {number}: {doubt}")
+    opened = len(found)
     if not failures.count:
         checked += [
-            f"{tree.size} leaves have their form and lead to the root that the log's key signed",
+            f"{tree.size} leaves are in canonical form and lead to the root that the log's key signed",
             *([f"they continue {on_the_way} checkpoints that the log signed on the way"] if on_the_way else []),
             *([f"they continue {len(earlier)} checkpoints that somebody else kept"] if earlier else []),
             *([f"{opened} bodies are those that were sealed"] if opened else []),
@@ -216,10 +224,14 @@ def verify_leaves(
     for key, (name, _, _) in cosigned.keys.items():
         size, time_s = cosigned.newest.get(key, (0, 0))
         if not size:
-            failures.append(f"witness {name}: cosigned no checkpoint that is here")
+            if key in wanted:
+                failures.append(f"witness {name}: cosigned no checkpoint that is here")
+            else:
+                not_checked.append(f"what {name} saw: it cosigned no checkpoint that is here")
             continue
         when = datetime.fromtimestamp(min(time_s, _MAX_TIME_S), tz=UTC).isoformat().replace("+00:00", "Z")
-        checked.append(f"{name} cosigned the first {size} leaves at {when}")
+        if not failures.count:
+            checked.append(f"{name} cosigned the first {size} leaves at {when}")
         if size < tree.size:
             not_checked.append(f"whether {name} would cosign the last {tree.size - size} leaves")
     return {
@@ -245,30 +257,34 @@ def verify_bundle(
         witnesses: Keys of witnesses from elsewhere; none takes those in the bundle.
     """
     try:
-        inside = (bundle / "vkey").read_bytes().decode("utf-8").removesuffix("\n")
-        known = (bundle / "witnesses").read_text("utf-8").split() if (bundle / "witnesses").exists() else []
+        inside = _small(bundle / "vkey").decode("utf-8").removesuffix("\n")
+        known = _small(bundle / "witnesses").decode("utf-8").split() if _is_there(bundle / "witnesses") else []
         report = verify_leaves(
             _lines(bundle / "leaves.jsonl"),
-            (bundle / "checkpoint").read_bytes(),
+            _small(bundle / "checkpoint"),
             inside if vkey is None else vkey,
             bodies=_lines_if(bundle / "bodies.jsonl"),
             checkpoints=_lines_if(bundle / "checkpoints.jsonl"),
             earlier=earlier,
-            witnesses=witnesses or known,
+            witnesses=witnesses,
+            known_witnesses=() if witnesses else known,
         )
         forks = (
             [verify_fork(path) for path in sorted((bundle / "forks").iterdir())] if (bundle / "forks").is_dir() else []
         )
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, _DoubtError):
         return _unreadable()
     if vkey is not None and vkey != inside:
         report["failures"].append("vkey: not the key given")
     for fork in forks:
-        said = "signed two histories" if fork["forked"] else "is said to have signed two histories, without proof here"
         if fork["origin"] == report["origin"]:
-            report["failures"].append(f"forks: this log {said}")
+            report["failures"].append("forks: this log signed two histories")
+        elif not fork["origin"]:
+            report["failures"].append("forks: evidence that cannot be read")
+        elif fork["forked"]:
+            report["checked"].append(f"the log {fork['origin']} signed two histories")
         else:
-            report["checked"].append(f"the log {fork['origin']} {said}")
+            report["not_checked"].append(f"whether the log {fork['origin']} signed two histories: there is no proof")
     report["verified"] = not report["failures"]
     if vkey is None:
         report["not_checked"].append(
@@ -297,9 +313,9 @@ def verify_fork(folder: Path, *, vkey: str | None = None) -> dict[str, Any]:
     failures: list[str] = []
     heads: dict[str, tuple[int, bytes]] = {}
     try:
-        inside = (folder / "vkey").read_bytes().decode("utf-8").removesuffix("\n")
-        notes = {name: (folder / name).read_bytes() for name in ("first", "second")}
-    except (OSError, UnicodeDecodeError):
+        inside = _small(folder / "vkey").decode("utf-8").removesuffix("\n")
+        notes = {name: _small(folder / name) for name in ("first", "second")}
+    except (OSError, UnicodeDecodeError, _DoubtError):
         return {"origin": "", "forked": False, "failures": ["evidence: first, second or vkey is missing"]}
     key = inside if vkey is None else vkey
     for name, note in notes.items():
@@ -444,7 +460,8 @@ def _commitment(leaf: bytes) -> str:
     return commitment
 
 
-def _check_body(line: bytes, commitments: list[str]) -> None:
+def _check_body(line: bytes, commitments: list[str]) -> int:
+    """Return the index of the leaf whose body this is."""
     said = _json_object(line)
     if _canonical(said) != line or set(said) != {"index", "salt", "body"}:
         raise _DoubtError("not an opened body in its canonical form")
@@ -457,9 +474,14 @@ def _check_body(line: bytes, commitments: list[str]) -> None:
         salt_bytes = bytes.fromhex(salt)
     except ValueError:
         raise _DoubtError("not an opened body of one of these leaves") from None
+    # Another length would move the border between salt and body, and let the body begin later than it did.
+    if len(salt_bytes) != _SALT_BYTES:
+        raise _DoubtError(f"leaf {index}: a salt of another length")
+    _json_object(body.encode("utf-8", "replace"))
     opened = b"connector-psi/v1 body" + salt_bytes + body.encode("utf-8", "replace")
     if salt_bytes.hex() != salt or hashlib.sha256(opened).hexdigest() != commitments[index]:
         raise _DoubtError(f"does not match leaf {index}")
+    return index
 
 
 def _json_object(raw: bytes) -> dict[str, Any]:
@@ -514,14 +536,34 @@ def _continues(old_size: int, old_root: bytes, new_size: int, new_root: bytes, p
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
+    with _regular(path).open("rb") as file:
         # A bound on the line keeps a hostile file from filling the memory.
         while line := file.readline(_MAX_LINE_BYTES):
             yield line.removesuffix(b"\n")
 
 
 def _lines_if(path: Path) -> Iterator[bytes]:
-    return _lines(path) if path.exists() else iter(())
+    return _lines(path) if _is_there(path) else iter(())
+
+
+def _is_there(path: Path) -> bool:
+    # A link to nothing is there, and cannot be read.
+    return path.is_symlink() or path.exists()
+
+
+def _regular(path: Path) -> Path:
+    """Refuse what never ends, such as a pipe or a device."""
+    if not path.is_file():
+        raise _DoubtError(f"{path.name}: not a file")
+    return path
+
+
+def _small(path: Path) -> bytes:
+    with _regular(path).open("rb") as file:
+        raw = file.read(_MAX_NOTE_BYTES + 1)
+    if len(raw) > _MAX_NOTE_BYTES:
+        raise _DoubtError(f"{path.name}: too long")
+    return raw
 
 
 def _unreadable() -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _bodies(client: LocalClient, drawn: Drawn, reason: str) -> dict[int, bytes |
     wanted |= {change.index for entry in drawn.entries if (change := drawn.in_force(entry)) is not None}
     indexes, found = sorted(wanted), dict[int, bytes | None]()
     for start in range(0, len(indexes), BODIES_A_CALL):
-        found.update(client.open_bodies(indexes[start : start + BODIES_A_CALL], reason))
+        found.update(client.open_bodies(indexes[start : start + BODIES_A_CALL], reason, audit=True))
     missing = [index for index in indexes if index not in found]
     if missing:
         raise errors.UnavailableError(f"audit: the node did not answer for entry {missing[0]}")

@@ -77,7 +77,10 @@ def log_dossier(
     keys = _keys(vkey or [])
     for bundle in bundles:
         _check_bundle(bundle, keys, as_json)
-    side_a, side_b = map(read_side, bundles)
+    try:
+        side_a, side_b = map(read_side, bundles)
+    except errors.FormatError as error:
+        raise errors.ProofInvalidError(str(error)) from None
     if unknown := set(keys) - {side_a.origin, side_b.origin}:
         raise errors.ConfigError(f"--vkey: {len(unknown)} of the keys are of neither log")
     if set(keys) != {side_a.origin, side_b.origin}:

@@ -299,6 +299,8 @@ def log_export(
         raise errors.ConfigError("log export: one of --evidence OUT and --tiles OUT")
     if (bodies and evidence is None) or (request and not bodies):
         raise errors.ConfigError("log export: --bodies goes with --evidence, --request with --bodies")
+    if bodies and not reason.strip():
+        raise errors.ApprovalMissingError("--bodies: a reason is needed")
     try:
         request_id = bytes.fromhex(request)
     except ValueError:
@@ -315,12 +317,15 @@ def log_export(
         opened = client.export_bodies(size, reason, request_id) if bodies else None
         _export_evidence(client, note, vkey, evidence, opened, quiet=as_json)
     report = verify_bundle(evidence, vkey=vkey)
-    value = {"directory": str(evidence), "size": size, "verified": report["verified"]}
-    emit(
-        value,
-        as_json,
-        lambda: say(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`"),
-    )
+    failures = report["failures"]
+    value = {"directory": str(evidence), "size": size, "verified": report["verified"], "failures": failures}
+
+    def text() -> None:
+        say(f"{evidence}: {size} entries; check with `python -m connector_psi.audit.verify {evidence}`")
+        for failure in failures:
+            say("  NOT VERIFIED: ", failure)
+
+    emit(value, as_json, text)
     if not report["verified"]:
         raise typer.Exit(VERIFICATION_FAILED)
 

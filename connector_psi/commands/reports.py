@@ -29,6 +29,7 @@ from connector_psi.commands.output import (
     NodeDir,
     Reason,
     emit,
+    err,
     listing,
     progress,
     say,
@@ -72,7 +73,10 @@ def report_statistics(
     """
     with open_local(directory, as_cert or Role.DPO) as client:
         entries = _entries(client, reason, quiet=as_json)
-    wanted = year or datetime.now(tz=UTC).year - 1
+    this_year = datetime.now(tz=UTC).year
+    wanted = year or this_year - 1
+    if wanted >= this_year:
+        err.print("The year is not over: what is published twice shows when a count leaves <10.", markup=False)
     found = records.statistics(entries, wanted, silent=_silent(directory))
     rows = [
         [r.line.agreement, r.line.side, r.line.purpose, r.line.legal_basis, r.measure.value, r.year] for r in found.rows
@@ -125,7 +129,9 @@ def report_processing(
         entries = _entries(client, "", quiet=as_json)
     role = config.node.role
     who = Controller(controller or config.node.authority, contact, REGIMES.get(role, Regime.LED), officer)
-    found = records.processing_records(sheets([load_policy(layout.policy)]), entries, who)
+    pack = load_policy(layout.policy)
+    own = {each.purpose.value: each.code for each in pack.own}
+    found = records.processing_records(sheets([pack]), entries, who, own=own)
     facts = [[(name.replace("_", " "), _plain(value)) for name, value in asdict(each).items()] for each in found]
 
     def parts() -> Iterable[str]:
@@ -163,6 +169,8 @@ def report_verification(
     Verifies the whole log first. Exit code 5 if something is wrong with it.
     """
     today = datetime.now(tz=UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    if until is not None and until.replace(tzinfo=UTC) > today:
+        raise errors.ConfigError("--until: a day to come")
     end = today if until is None else until.replace(tzinfo=UTC) + timedelta(days=1)
     begin = end - timedelta(days=182) if start is None else start.replace(tzinfo=UTC)
     with open_local(directory, as_cert or Role.DPO) as client:
@@ -170,13 +178,19 @@ def report_verification(
         entries = _entries(client, reason, quiet=as_json)
         signed = list(client.checkpoints())
     keys = [parse_witness_key(key) for key in seen["witness_keys"]]
-    cosigned = [_cosigned(note, keys) for note in signed[-1:]]
+    # Of each witness the newest: what this report itself wrote is not cosigned yet.
+    cosigned: dict[str, dict[str, str | int]] = {}
+    for note in reversed(signed):
+        for line in _cosigned(note, keys):
+            cosigned.setdefault(str(line["witness"]), line)
+        if len(cosigned) == len(keys):
+            break
     found = records.verification_report(
         verified,
         entries,
         begin,
         end,
-        checkpoints=[line for lines in cosigned for line in lines],
+        checkpoints=list(cosigned.values()),
         erased=_erased(entries),
         open_items=[f"The log of {fork['origin']} signed two histories." for fork in seen["forks"]],
     )
@@ -263,14 +277,14 @@ def _entries(client: LocalClient, reason: str, *, quiet: bool) -> list[Entry]:
 def _silent(directory: Path) -> _Silent:
     _, layout = load_config(directory)
     pack = load_policy(layout.policy)
-    return _Silent(t.code for t in pack.templates if t.owner_notice is OwnerNotice.NONE)
+    return _Silent(t.code for t in pack.templates if t.owner_notice is not OwnerNotice.NONE)
 
 
 class _Silent(frozenset[str]):
-    """Codes of templates whose owner gets no notice; holds agreements made of them."""
+    """All agreements but those of templates that are known to give their owner notice, whose codes it holds."""
 
     def __contains__(self, code: object) -> bool:
-        return isinstance(code, str) and super().__contains__(code.partition(":")[0])
+        return isinstance(code, str) and not super().__contains__(code.partition(":")[0])
 
 
 def _cosigned(note: bytes, keys: Sequence[WitnessKey]) -> list[dict[str, str | int]]:

@@ -33,6 +33,7 @@ MAX_SIZE = 2**63
 """No log is as large."""
 MAX_BODIES = 64
 MAX_REASON = 4_000
+_OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
 
 
 class Oversight:
@@ -130,18 +131,20 @@ class Oversight:
         ]
 
     def open_bodies(
-        self, indexes: Sequence[int], person: PersonIdentity, reason: str
+        self, indexes: Sequence[int], person: PersonIdentity, reason: str, *, audit: bool = False
     ) -> Iterator[tuple[int, OpenedBody | None]]:
         """Open bodies; LOG_READ is durable before the first.
 
         Auditors open all but those at the owner's side of an agreement of which the owner gets no notice: these are for
         the data protection officer alone. Supervisors, who decide cases themselves, open what an audit of queries
-        reads: queries that this node sent, and changes of policy.
+        reads: queries that this node sent, and changes of policy. What was read, taken out and held is for the data
+        protection officer alone too: it may be about a case that nobody else knows.
 
         Args:
             indexes: Of their entries, at most 64.
             person: Who reads.
             reason: Why.
+            audit: Whether it is for an audit of own queries.
 
         Returns:
             Each index with its body, None where that is gone, in the order of ``indexes``.
@@ -170,7 +173,7 @@ class Oversight:
                 tx,
                 Event.LOG_READ,
                 {
-                    "operation": "audit_sample" if all(map(_may_be_audited, leaves)) else "bodies opened",
+                    "operation": "audit_sample" if audit else "bodies opened",
                     "code": own.code,
                     "actor": person.uri,
                     "reason": reason,
@@ -244,6 +247,9 @@ class Oversight:
     def _may_open(self, leaf: Leaf, role: Role) -> bool:
         if role is Role.DPO or _may_be_audited(leaf):
             return True
+        if leaf.event in _OF_OVERSIGHT:
+            # They say what a data protection officer read, and why.
+            return False
         return role is Role.AUDITOR and not (leaf.side is OWNER and self._may_be_silent(leaf.agreement or ""))
 
     def _may_be_silent(self, code: str) -> bool:

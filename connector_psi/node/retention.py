@@ -22,6 +22,7 @@ from typing import Any, Final
 import structlog
 
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
+from connector_psi.disclosure import is_silent
 from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -143,12 +144,13 @@ class Retention:
             until: Last day, UTC.
             reason: Why they are needed.
             request_id: Of the query or case whose entries are held; empty for others.
-            agreement: Whose entries are held; empty for others. With neither, all entries are.
+            agreement: Whose entries are held: its code, or that of a template for all of its agreements; empty for
+                others. With neither, all entries are.
 
         Raises:
             PurposeRefusedError: The policy does not let the person.
             ApprovalMissingError: No procedure or no reason.
-            InputError: A text that is too long, or a day that is past or over a year away.
+            InputError: A text that is too long, a day that is past or over a year away, or nothing that is held.
         """
         node = self._node
         self._check(person, reason)
@@ -168,6 +170,8 @@ class Retention:
             agreement=agreement or None,
             payload={"procedure": procedure, "by": person.uri, "reason": reason, "renewed": []},
         )
+        if not self._covered(row):
+            raise InputError("the hold covers no entry: no leaf of this log is of that request or agreement")
         self._keep(row, "placed", person, reason)
         return row
 
@@ -181,14 +185,14 @@ class Retention:
             InputError: A reason that is too long, or a day that is past or over a year away.
         """
         self._check(person, reason)
-        row = self._placed(hold_id)
+        row = self._placed(hold_id, person)
         renewals = [*row.payload["renewed"], {"by": person.uri, "reason": reason, "at": self._node.now_ms()}]
         row = replace(row, until_ms=self._until(until), payload={**row.payload, "renewed": renewals})
         self._keep(row, "renewed", person, reason)
         return row
 
     def release(self, hold_id: str, person: PersonIdentity, *, reason: str) -> HoldRow:
-        """End a hold now; the next turn of the job erases what it kept.
+        """End a hold now, and erase what it kept beyond its time.
 
         Raises:
             PurposeRefusedError: The policy does not let the person, or there is no such hold.
@@ -197,19 +201,48 @@ class Retention:
             InputError: A reason that is too long.
         """
         self._check(person, reason)
-        row = replace(self._placed(hold_id), state=RELEASED)
+        row = replace(self._placed(hold_id, person), state=RELEASED)
         self._keep(row, "released", person, reason)
+        # What it kept beyond its time is not late for the rest of the hour.
+        self.run()
         return row
 
     def holds(self, person: PersonIdentity) -> list[dict[str, Any]]:
-        """Return all holds, also those that ended, oldest first.
+        """Return the holds that a person may know of, also those that ended, oldest first.
+
+        An auditor does not see those of others about one request, or about an agreement of which this authority gets
+        no notice: they could be about a case that is for the data protection officer alone.
 
         Raises:
             PurposeRefusedError: The policy does not let the person.
         """
-        own_purpose(self._node.pack, Purpose.OVERSIGHT, person.role.value)
+        self._check_keeper(person)
         with self._node.store.read() as tx:
-            return [hold_json(row) for row in store.list_holds(self._node.store, tx)]
+            rows = store.list_holds(self._node.store, tx)
+        return [hold_json(row) for row in rows if self._may_know(row, person)]
+
+    def _may_know(self, row: HoldRow, person: PersonIdentity) -> bool:
+        if person.role is Role.DPO or row.payload["by"] == person.uri:
+            return True
+        told = {
+            code
+            for b in self._node.agreements()
+            if not is_silent(b.agreement)
+            for code in (b.code, b.agreement.template)
+        }
+        return row.request_id is None and row.agreement in {None, *told}
+
+    def _covered(self, row: HoldRow) -> bool:
+        """Whether there is an entry that the hold is about."""
+        node, start = self._node, 0
+        while True:
+            with node.store.read() as tx:
+                leaves = node.entries.read_leaves(tx, start, start + CHUNK)
+            if any(_is_held(parse_leaf(raw), [row]) for raw in leaves):
+                return True
+            if len(leaves) < CHUNK:
+                return False
+            start += CHUNK
 
     def _lapse(self) -> None:
         node = self._node
@@ -218,28 +251,33 @@ class Retention:
         for row in over:
             self._keep(replace(row, state=LAPSED), "lapsed", None, "")
 
-    def _check(self, person: PersonIdentity, reason: str) -> None:
+    def _check_keeper(self, person: PersonIdentity) -> None:
         self._node.check_alive()
         own_purpose(self._node.pack, Purpose.OVERSIGHT, person.role.value)
         if person.role not in KEEPERS:
             raise PurposeRefusedError("holds are for data protection officers and auditors")
+
+    def _check(self, person: PersonIdentity, reason: str) -> None:
+        self._check_keeper(person)
         if not reason.strip():
             raise ApprovalMissingError("a reason is needed")
         if len(reason) > MAX_TEXT:
             raise InputError("a reason of at most 4,000 characters")
 
-    def _placed(self, hold_id: str) -> HoldRow:
+    def _placed(self, hold_id: str, person: PersonIdentity) -> HoldRow:
         with self._node.store.read() as tx:
             row = store.get_hold(self._node.store, tx, hold_id)
-        if row is None:
+        if row is None or not self._may_know(row, person):
             raise PurposeRefusedError("no such hold")
         if row.state != PLACED:
             raise ConflictError(f"the hold is {row.state}; place another")
         return row
 
     def _until(self, until: date) -> int:
-        end = datetime.combine(until + timedelta(days=1), time(), UTC)
         now = self._node.clock.now()
+        if until > now.date() + timedelta(days=MAX_HOLD_DAYS):
+            raise InputError(f"until: a day from today on, at most {MAX_HOLD_DAYS} days ahead")
+        end = datetime.combine(until + timedelta(days=1), time(), UTC)
         if not now < end <= now + timedelta(days=MAX_HOLD_DAYS):
             raise InputError(f"until: a day from today on, at most {MAX_HOLD_DAYS} days ahead")
         return millis(end)
@@ -289,7 +327,7 @@ def _is_held(leaf: Leaf, holds: Sequence[HoldRow]) -> bool:
     return any(
         row.request_id in {leaf.request_id, leaf.parent_id}
         if row.request_id is not None
-        else row.agreement in {None, leaf.agreement}
+        else row.agreement in {None, leaf.agreement, (leaf.agreement or "").partition(":")[0]}
         for row in holds
     )
 

@@ -11,7 +11,8 @@ Small counts are protected in a way that can be checked by hand:
    dismissal among 40 reviews, or no case among 40 that was not disclosed. Any other zero stays: that nothing of a kind
    happened, or that none of those who got nothing was refused by a person, says nothing about anybody.
 3. Where an outcome is told as ``<10``, the number of cases that it is an outcome of is withheld (``..``): the
-   difference to the other outcomes would give it away. Elements are withheld where queries are ``<10``.
+   difference to the other outcomes would give it away. So is the number of erasures, for each case is erased once.
+   Elements are withheld where queries are ``<10``.
 4. Months are told only where no count of the family in any month is small, and no count of its year either. Else they
    are withheld for the whole family.
 5. Totals are sums of what is told, and say ``at least`` where something is missing. They are never sums of the data.
@@ -100,7 +101,9 @@ class _Family:
 _FAMILIES = (
     _Family(((Measure.CONFIRMED,), (Measure.DISMISSED,)), (Measure.REVIEWED_UNKNOWN,)),
     _Family(
-        ((Measure.DISCLOSED,), (Measure.REFUSED, Measure.NOT_DISCLOSED)), (Measure.OUTCOME_UNKNOWN,), (Measure.CASES,)
+        ((Measure.DISCLOSED,), (Measure.REFUSED, Measure.NOT_DISCLOSED)),
+        (Measure.OUTCOME_UNKNOWN,),
+        (Measure.CASES, Measure.ERASURES),
     ),
     _Family(((Measure.GRANTED,), (Measure.ACCESS_REFUSED, Measure.NOT_GRANTED)), (), (Measure.ACCESS_REQUESTS,)),
     *(
@@ -111,7 +114,6 @@ _FAMILIES = (
             Measure.RECALLS_RECEIVED,
             Measure.RECALLS_ACKNOWLEDGED,
             Measure.RECALLS_UNKNOWN,
-            Measure.ERASURES,
             Measure.SUBJECT_REQUESTS,
             Measure.LOG_READS,
             Measure.POLICY_CHANGES,
@@ -523,6 +525,7 @@ def processing_records(
     controller: Controller,
     *,
     security: Sequence[str] = SECURITY,
+    own: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ProcessingRecord]:
     """Return one record for each agreement and each purpose of the own node, in the order of the sheets.
 
@@ -531,10 +534,11 @@ def processing_records(
         entries: Of the log, which shows what is used; a record names days and no numbers.
         controller: Who is responsible.
         security: Measures in words.
+        own: Codes of purposes of the own node, by the purpose that leaves name.
     """
     days: dict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
-        code = entry.leaf.agreement or entry.said("code")
+        code = entry.leaf.agreement or own.get(entry.leaf.purpose or "")
         # An agreement that came into force is not used by that.
         if isinstance(code, str) and entry.leaf.event is not Event.POLICY_CHANGE:
             days[code.partition(":")[0]].append(entry.leaf.ts)
@@ -558,7 +562,7 @@ def _record(
     return ProcessingRecord(
         law=controller.regime.value,
         code=sheet.code,
-        controller=f"{controller.name}, {controller.contact}{joint}",
+        controller=", ".join(filter(None, (controller.name, controller.contact))) + joint,
         officer=controller.officer,
         purpose=sheet.purpose,
         recipients=recipients,
@@ -575,9 +579,8 @@ def _record(
 
 # The verification report
 
-ERASURE_GRACE = timedelta(days=32)
-"""After ``erase_after``, within which a body is erased on time: the key of a whole month of bodies is destroyed when
-the month is over."""
+ERASURE_GRACE = timedelta(days=1)
+"""After ``erase_after``, within which a body is erased on time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -586,7 +589,7 @@ class Bodies:
 
     Attributes:
         due: How many.
-        on_time: Erased within the grace of a month.
+        on_time: Erased within a day.
         late: Erased after it, or still there after it.
         waiting: Still there, and within it.
         held: Not erased because of a hold.
@@ -737,17 +740,41 @@ def _unacknowledged(log: Sequence[Entry]) -> int:
 
 def _bodies(log: Sequence[Entry], start: datetime, end: datetime, erased: Mapping[int, datetime] | None) -> Bodies:
     due = [entry for entry in log if start <= entry.leaf.erase_after < end]
+    holds = _holds(log)
     found: Counter[str] = Counter()
     for entry in due:
-        if entry.leaf.hold:
+        latest = entry.leaf.erase_after + ERASURE_GRACE
+        held_until = max((until for covers, until in holds if _covers(covers, entry)), default=latest)
+        gone = None if erased is None else erased.get(entry.index)
+        if gone is None and held_until > min(latest, end):
             found["held"] += 1
         elif erased is not None:
-            latest, gone = entry.leaf.erase_after + ERASURE_GRACE, erased.get(entry.index)
+            latest = max(latest, held_until + ERASURE_GRACE) if held_until > latest else latest
             if gone is None:
                 found["waiting" if end <= latest else "late"] += 1
             else:
                 found["on_time" if gone <= latest else "late"] += 1
     return Bodies(len(due), found["on_time"], found["late"], found["waiting"], found["held"], known=erased is not None)
+
+
+def _holds(log: Sequence[Entry]) -> list[tuple[str, datetime]]:
+    """What each hold covers, and until when it did, as the entries about it say."""
+    found: dict[str, tuple[str, datetime]] = {}
+    for entry in log:
+        covers, until, hold = entry.said("covers"), entry.said("until"), entry.leaf.hold
+        if entry.leaf.event is not Event.HOLD or not isinstance(covers, str) or not isinstance(until, str) or not hold:
+            continue
+        ended = entry.operation in {"hold released", "hold lapsed"}
+        found[hold] = covers, entry.leaf.ts if ended else datetime.fromisoformat(until)
+    return list(found.values())
+
+
+def _covers(covers: str, entry: Entry) -> bool:
+    kind, _, which = covers.partition(" ")
+    leaf = entry.leaf
+    if kind == "request":
+        return which in {about.hex() for about in (leaf.request_id, leaf.parent_id) if about}
+    return kind == "all" or which in {leaf.agreement, (leaf.agreement or "").partition(":")[0]}
 
 
 def _audits(reads: Sequence[Entry]) -> tuple[str, ...]:

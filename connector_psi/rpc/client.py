@@ -566,14 +566,17 @@ class LocalClient:
             yield from ((entry.leaf or None, entry.leaf_hash) for entry in page)
             start += len(page)
 
-    def open_bodies(self, indexes: Sequence[int], reason: str) -> Iterator[tuple[int, bytes | None]]:
+    def open_bodies(
+        self, indexes: Sequence[int], reason: str, *, audit: bool = False
+    ) -> Iterator[tuple[int, bytes | None]]:
         """Yield ``(index, salt || body)`` of entries, None for a body that is gone; the node logs it once a call.
 
         Args:
-            indexes: Of own queries or changes of policy, at most 64.
+            indexes: Of entries, at most 64.
             reason: Why; sealed in the log.
+            audit: Whether it is for an audit of own queries.
         """
-        request = registry_pb2.OpenBodiesRequest(indexes=indexes, reason=reason)
+        request = registry_pb2.OpenBodiesRequest(indexes=indexes, reason=reason, audit=audit)
         yield from _opened(self._each(self.node.OpenBodies(request, timeout=DEADLINE_S)))
 
     def export_bodies(self, size: int, reason: str, request_id: bytes = b"") -> Iterator[tuple[int, bytes | None]]:

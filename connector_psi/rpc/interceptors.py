@@ -127,7 +127,7 @@ LOCAL_ACCESS: Mapping[str, Access] = {
     f"{_V1}NodeService/ExportBodies": frozenset({Role.AUDITOR, Role.DPO}),
     f"{_V1}NodeService/ListCheckpoints": _PEOPLE,
     f"{_V1}NodeService/SetHold": frozenset({Role.AUDITOR, Role.DPO}),
-    f"{_V1}NodeService/ListHolds": _OVERSIGHT,
+    f"{_V1}NodeService/ListHolds": frozenset({Role.AUDITOR, Role.DPO}),
     f"{_V1}NodeService/SearchSubject": frozenset({Role.DPO}),
     f"{_V1}NodeService/SimulatePolicy": frozenset({Role.SUPERVISOR, Role.DPO}),
     f"{_V1}AuditService/GetCheckpoint": _PEOPLE,

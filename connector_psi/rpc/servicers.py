@@ -451,7 +451,9 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         self, request: registry_pb2.OpenBodiesRequest, context: Context
     ) -> Iterator[registry_pb2.OpenBodiesResponse]:
         """The bodies of this node's own queries, for whoever audits them."""
-        yield from _bodies(self._service.oversight.open_bodies(request.indexes, _person(context), request.reason))
+        yield from _bodies(
+            self._service.oversight.open_bodies(request.indexes, _person(context), request.reason, audit=request.audit)
+        )
 
     def ExportBodies(
         self, request: registry_pb2.ExportBodiesRequest, context: Context

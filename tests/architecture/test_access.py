@@ -38,7 +38,7 @@ SENSITIVE = {
     "NodeService/OpenBodies": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
     "NodeService/ExportBodies": {Role.AUDITOR, Role.DPO},
     "NodeService/SetHold": {Role.AUDITOR, Role.DPO},
-    "NodeService/ListHolds": {Role.AUDITOR, Role.DPO, Role.SUPERVISOR},
+    "NodeService/ListHolds": {Role.AUDITOR, Role.DPO},
     "NodeService/SearchSubject": {Role.DPO},
     "NodeService/SimulatePolicy": {Role.DPO, Role.SUPERVISOR},
 }

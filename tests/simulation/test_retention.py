@@ -205,7 +205,14 @@ def test_a_hold_keeps_what_it_names_and_lapses_unless_it_is_renewed(federation: 
     assert held
     assert bodies(service) == held | young
     assert service.oversight.verify()["verified"] is True, "what a hold keeps is no failure"
-    retention.renew(row.hold_id, AUDITOR, until=today + timedelta(days=60), reason="still under way")
+    assert retention.holds(AUDITOR) == [], "a request may be one of which only the data protection officer may know"
+    for hidden in (
+        lambda: retention.renew(row.hold_id, AUDITOR, until=today + timedelta(days=60), reason="R"),
+        lambda: retention.release(row.hold_id, AUDITOR, reason="R"),
+    ):
+        with pytest.raises(PurposeRefusedError, match="no such hold"):
+            hidden()
+    retention.renew(row.hold_id, DPO, until=today + timedelta(days=60), reason="still under way")
     federation.clock.advance(20 * DAY_S)
     service.tick_retention()
     assert held <= bodies(service)
@@ -229,12 +236,35 @@ def test_a_hold_of_an_agreement_or_of_all_and_its_release(federation: Federation
     kept = [leaves(service)[i] for i in bodies(service)]
     assert {leaf.agreement for leaf in kept if leaf.erase_after <= federation.clock.now()} == {"SIS-OBJ:ics2-sis"}
     everything = service.retention.place(DPO, procedure="P", until=until, reason="R")
+    assert len(service.retention.holds(AUDITOR)) == 2
     service.retention.release(one.hold_id, AUDITOR, reason="ended")
     assert service.tick_retention() == 0
     with pytest.raises(ConflictError, match="released"):
         service.retention.renew(one.hold_id, DPO, until=until, reason="R")
+    kept = bodies(service)
     service.retention.release(everything.hold_id, DPO, reason="ended")
-    assert service.tick_retention() > 0
+    gone = kept - bodies(service)
+    assert {leaves(service)[i].agreement for i in gone} >= {"SIS-OBJ:ics2-sis"}, "a release erases at once"
+    assert service.tick_retention() == 0
+
+
+def test_a_hold_of_a_template_is_one_of_its_agreements_and_one_of_nothing_is_refused(federation: Federation) -> None:
+    service = federation.services["ics2"]
+    federation.clock.advance(YEARS_3 - 10 * DAY_S)
+    until = federation.clock.now().date() + timedelta(days=100)
+    for wrong in ({"request_id": bytes(16)}, {"agreement": "SIS-OBJ:ics2-nowhere"}, {"agreement": "SIS"}):
+        with pytest.raises(InputError, match="covers no entry"):
+            service.retention.place(DPO, procedure="P", until=until, reason="R", **wrong)
+    service.retention.place(DPO, procedure="P", until=until, reason="R", agreement="SIS-CHK")
+    told = service.retention.place(DPO, procedure="P", until=until, reason="R", agreement="SIS-OBJ")
+    held = {i for i, leaf in enumerate(leaves(service)) if (leaf.agreement or "").startswith(("SIS-OBJ:", "SIS-CHK:"))}
+    assert [hold["hold"] for hold in service.retention.holds(AUDITOR)] == [told.hold_id]
+    assert {hold["covers"] for hold in service.retention.holds(DPO)} == {"agreement SIS-CHK", "agreement SIS-OBJ"}
+    federation.clock.advance(20 * DAY_S)
+    service.tick_retention()
+    young = {i for i, leaf in enumerate(leaves(service)) if leaf.erase_after > federation.clock.now()}
+    assert held - young
+    assert bodies(service) == held | young
 
 
 def test_holds_are_for_data_protection_officers_and_auditors_with_a_reason_and_an_end(federation: Federation) -> None:
@@ -253,9 +283,10 @@ def test_holds_are_for_data_protection_officers_and_auditors_with_a_reason_and_a
             retention.place(DPO, **{**good, **change})
     with pytest.raises(PurposeRefusedError):
         retention.release("ffff", DPO, reason="R")
-    with pytest.raises(PurposeRefusedError):
-        retention.holds(person("ics2"))
-    assert retention.holds(CHIEF) == []
+    for who in (CHIEF, person("ics2")):
+        with pytest.raises(PurposeRefusedError):
+            retention.holds(who)
+    assert retention.holds(AUDITOR) == retention.holds(DPO) == []
 
 
 # Opening
@@ -293,6 +324,29 @@ def test_who_opens_which_body(federation: Federation) -> None:
             told = body(service, size)
             assert leaves(service)[size].event is Event.LOG_READ
             assert (told["actor"], told["reason"], told["entries"]) == (who.uri, "why", [index])
+
+
+def test_what_was_read_taken_out_and_held_is_for_the_data_protection_officer(federation: Federation) -> None:
+    service = federation.services["ics2"]
+    until = federation.clock.now().date() + timedelta(days=9)
+    service.retention.place(DPO, procedure="P", until=until, reason="R")
+    list(service.oversight.open_bodies([0], DPO, "why"))
+    list(service.oversight.export_bodies(len(leaves(service)), DPO, "why"))
+    for event in (Event.HOLD, Event.LOG_READ, Event.EXPORT):
+        index = index_of(service, event)
+        with pytest.raises(PurposeRefusedError):
+            service.oversight.open_bodies([index], AUDITOR, "why")
+        ((_, found),) = service.oversight.open_bodies([index], DPO, "why")
+        assert found is not None
+
+
+def test_a_read_is_an_audit_where_it_says_so(federation: Federation) -> None:
+    service = federation.services["ics2"]
+    change = index_of(service, Event.POLICY_CHANGE)
+    for audit, operation in ((False, "bodies opened"), (True, "audit_sample")):
+        size = len(leaves(service))
+        list(service.oversight.open_bodies([change], AUDITOR, "why", audit=audit))
+        assert body(service, size)["operation"] == operation
 
 
 def test_the_commands_open_cover_hold_and_release(federation: Federation) -> None:

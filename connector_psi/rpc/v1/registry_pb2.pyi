@@ -2031,8 +2031,11 @@ class OpenBodiesRequest(_message.Message):
 
     INDEXES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """At most 4,000 characters; sealed in the entry that this call writes."""
+    audit: _builtins.bool
+    """Whether it is for an audit of own queries; the entry says so."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of entries, each once, at most 64. Which of them whose role opens is in docs/disclosure-log.md."""
@@ -2042,10 +2045,11 @@ class OpenBodiesRequest(_message.Message):
         *,
         indexes: _abc.Iterable[_builtins.int] | None = ...,
         reason: _builtins.str = ...,
+        audit: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "indexes", b"indexes", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connector_psi.audit import verify
 from connector_psi.audit.checkpoint import NoteSigner, encode_signature, encode_vkey, parse_note, sign_note
-from connector_psi.audit.cosignature import Cosigner, encode_witness_key
+from connector_psi.audit.cosignature import Cosigner, WitnessKey, encode_witness_key
 from connector_psi.audit.entries import _FORMS
 from connector_psi.audit.log import MAX_FAILURES
 from connector_psi.audit.verify import main, verify_bundle, verify_leaves
@@ -46,7 +46,7 @@ def test_a_sound_bundle_is_verified_and_agrees_with_the_node(bench: Bench, bundl
     report = verify_bundle(bundle)
     assert {key: report[key] for key in expected} == expected
     assert report["checked"] == [
-        "6 leaves have their form and lead to the root that the log's key signed",
+        "6 leaves are in canonical form and lead to the root that the log's key signed",
         "6 bodies are those that were sealed",
     ]
     assert [text.partition(":")[0] for text in report["not_checked"]] == [
@@ -56,6 +56,52 @@ def test_a_sound_bundle_is_verified_and_agrees_with_the_node(bench: Bench, bundl
         "that everything that happened was logged, and that bodies tell the truth",
     ]
     assert _run("-m", "connector_psi.audit.verify", str(bundle)) == (0, report)
+
+
+def test_a_body_begins_where_it_was_sealed_to_begin(bundle: Path) -> None:
+    """What is hashed is salt and body without a border: a longer salt would cut the front off a body."""
+    path = bundle / "bodies.jsonl"
+    first, *others = path.read_bytes().splitlines(keepends=True)
+    said = json.loads(first)
+    for salt, body in ((said["salt"] + b"{".hex(), said["body"][1:]), (said["salt"][:-2], said["body"])):
+        moved = {"body": body, "index": said["index"], "salt": salt}
+        line = json.dumps(moved, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+        path.write_bytes(b"".join([line + b"\n", *others]))
+        assert verify_bundle(bundle)["failures"] == ["bodies.jsonl line 1: leaf 0: a salt of another length"]
+
+
+def test_a_body_is_there_once(bundle: Path) -> None:
+    path = bundle / "bodies.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:-1], lines[0]]))
+    report = verify_bundle(bundle)
+    assert report["failures"] == ["bodies.jsonl line 6: a second body of leaf 0"]
+    assert report["not_checked"][0] == "the bodies of 1 leaves, which are not here"
+
+
+def test_what_never_ends_or_is_too_long_is_not_read(bundle: Path) -> None:
+    good = (bundle / "vkey").read_bytes()
+    (bundle / "vkey").write_bytes(good + b"x" * 1024 * 1024)
+    assert not verify_bundle(bundle)["verified"]
+    (bundle / "vkey").unlink()
+    (bundle / "vkey").symlink_to("/dev/zero")
+    assert not verify_bundle(bundle)["verified"]
+    (bundle / "vkey").unlink()
+    (bundle / "vkey").write_bytes(good)
+    (bundle / "bodies.jsonl").unlink()
+    (bundle / "bodies.jsonl").symlink_to(bundle / "nothing")
+    assert not verify_bundle(bundle)["verified"], "a link to nothing is there, and cannot be read"
+
+
+def test_a_witness_that_only_the_bundle_names_need_not_have_cosigned(bundle: Path) -> None:
+    key = encode_witness_key(WitnessKey("w.example", Ed25519PrivateKey.generate().public_key().public_bytes_raw()))
+    (bundle / "witnesses").write_text(f"{key}\n")
+    report = verify_bundle(bundle)
+    assert report["verified"]
+    assert "what w.example saw: it cosigned no checkpoint that is here" in report["not_checked"]
+    assert verify_bundle(bundle, witnesses=[key])["failures"] == [
+        "witness w.example: cosigned no checkpoint that is here"
+    ]
 
 
 def test_the_file_runs_alone(bundle: Path, tmp_path: Path) -> None:

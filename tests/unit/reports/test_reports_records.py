@@ -79,6 +79,10 @@ def told(counts: Counts) -> dict[Measure, int | str]:
             {M.CASES: WITHHELD, M.DISCLOSED: 57, M.REFUSED: SMALL, M.NOT_DISCLOSED: SMALL},
         ),
         ({"CASES": 57}, {M.CASES: 57}),
+        (
+            {"CASES": 57, "ERASURES": 57, "DISCLOSED": 50, "REFUSED": 7},
+            {M.CASES: WITHHELD, M.ERASURES: WITHHELD, M.DISCLOSED: 50, M.REFUSED: SMALL, M.NOT_DISCLOSED: 0},
+        ),
         ({"QUERIES": 3, "ELEMENTS": 24}, {M.QUERIES: SMALL, M.ELEMENTS: WITHHELD}),
         ({"QUERIES": 10, "ELEMENTS": 80}, {M.QUERIES: 10, M.ELEMENTS: 80}),
     ],
@@ -318,7 +322,8 @@ def test_one_record_for_each_agreement_and_purpose_of_the_own_node() -> None:
     controller = Controller("N.SIS", "sis@example.org", Regime.LED, "dpo@example.org", ("Customs",))
     book = _year()
     book.add(Event.POLICY_CHANGE, MONDAY, {}, agreement="EUR-SIS:europol-sis")
-    found = processing_records(sheets([pack]), book.entries, controller)
+    own = {each.purpose.value: each.code for each in pack.own}
+    found = processing_records(sheets([pack]), book.entries, controller, own=own)
     by_code = {record.code: record for record in found}
     assert set(by_code) == {sheet.code for sheet in sheets([pack])} >= {"SIS-OBJ", "DSR", "DPO-AUD"}
     record = by_code["SIS-OBJ"]
@@ -370,16 +375,24 @@ def test_bodies_that_are_due_are_on_time_late_waiting_or_held() -> None:
     book = Book()
     for _ in range(4):
         book.review(MONDAY, officer(1), "m")
-    book.add(Event.REVIEW, MONDAY, {}, hold="H1")
+    held, released = book.case(MONDAY, officer(1), "h").leaf, book.case(MONDAY, officer(1), "r").leaf
+    assert held.request_id is not None
+    assert released.request_id is not None
+    due, placed = held.erase_after, MONDAY + 100 * DAY
+    for hold, about in (("H1", held.request_id), ("H2", released.request_id)):
+        said = {"covers": f"request {about.hex()}", "until": (due + 365 * DAY).isoformat()}
+        book.add(Event.HOLD, placed, {"operation": "hold placed", **said}, hold=hold)
+    book.add(Event.HOLD, due + 10 * DAY, {"operation": "hold released", **said}, hold="H2")
     log: list[Entry] = [*book.entries]
-    due = log[0].leaf.erase_after
     start, end = due - DAY, due + 60 * DAY
-    erased = {0: due + DAY, 1: due + 40 * DAY, 2: due + 32 * DAY}
+    erased = {0: due + DAY, 1: due + 40 * DAY, 2: due + 2 * DAY, 5: due + 11 * DAY}
     bodies = verification_report(GOOD, log, start, end, erased=erased).bodies
-    assert (bodies.due, bodies.on_time, bodies.late, bodies.waiting, bodies.held) == (5, 2, 2, 0, 1)
+    assert (bodies.due, bodies.on_time, bodies.late, bodies.waiting, bodies.held) == (6, 2, 3, 0, 1)
+    late = verification_report(GOOD, log, start, end, erased={**erased, 5: due + 12 * DAY}).bodies
+    assert (late.on_time, late.late) == (1, 4)
     report = verification_report(GOOD, log, start, due + DAY, erased={})
-    assert (report.bodies.waiting, report.bodies.late) == (4, 0)
-    assert verification_report(GOOD, log, START, END).holds == 1
+    assert (report.bodies.waiting, report.bodies.late, report.bodies.held) == (4, 0, 2)
+    assert verification_report(GOOD, log, placed - DAY, placed + DAY).holds == 2
     unknown = verification_report({**GOOD, "verified": False, "size": 2, "failures": ["leaf 1: bad"]}, log, start, end)
     assert [item.split(":")[0].split(";")[0] for item in unknown.open_items] == [
         "The log did not verify",
