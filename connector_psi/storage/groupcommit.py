@@ -109,7 +109,7 @@ class GroupCommit:
             UnavailableError: The commit that it shared with others failed.
             DBAPIError: As the driver raised it.
         """
-        self._turn.acquire()
+        self._take_turn()
         group: _Group | None = None
         try:
             if alone:
@@ -142,12 +142,20 @@ class GroupCommit:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Nobody writes meanwhile, and nothing that was written waits for its commit."""
-        self._turn.acquire()
+        self._take_turn()
         try:
             self._finish_open()
             yield
         finally:
             self._turn.release()
+
+    def _take_turn(self) -> None:
+        try:
+            self._turn.acquire()
+        except BaseException:
+            # Interrupted: whoever left the transaction open because this one waited waits for its commit.
+            with self.exclusive():
+                raise
 
     def _begin(self) -> _Group:
         connection = self._engine.connect()

@@ -62,7 +62,7 @@ class Queue:
                 self.outcomes[name] = error
 
         before = self.database._writers._turn.waiting
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=work, daemon=True)
         thread.start()
         self.threads.append(thread)
         deadline = time.monotonic() + WAIT_S
@@ -187,7 +187,38 @@ def test_many_threads_lose_nothing_and_every_one_that_failed_was_told(database: 
     assert names(database) == done
 
 
-def test_an_interrupted_writer_keeps_no_turn() -> None:
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_an_interrupted_writer_leaves_nobody_waiting(
+    database: Database, monkeypatch: pytest.MonkeyPatch, exclusive: bool
+) -> None:
+    """The interruption comes after the one before left the transaction open to this one, and before its turn."""
+    monkeypatch.setattr(groupcommit, "MAX_AGE_S", WAIT_S)
+    writers, queue, hold = database._writers, Queue(database), threading.Event()
+    queue.start("first", hold=hold)
+    acquire = writers._turn.acquire
+
+    def interrupted() -> None:
+        monkeypatch.setattr(writers._turn, "acquire", acquire)
+        turn = threading.Lock()
+        turn.acquire()
+        writers._turn._queue.append(turn)
+        hold.set()
+        deadline = time.monotonic() + WAIT_S
+        while writers._turn.waiting and time.monotonic() < deadline:
+            time.sleep(0.001)
+        # Handed over, and on to the next, as ``acquire`` does.
+        writers._turn.release()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writers._turn, "acquire", interrupted)
+    with pytest.raises(KeyboardInterrupt), writers.exclusive() if exclusive else database.write():
+        pass
+    queue.end()
+    assert queue.outcomes == {"first": None}
+    assert names(database) == {"first"}
+
+
+def test_turns_are_handed_on_in_order() -> None:
     lock = FairLock()
     lock.acquire()
     got: list[int] = []
