@@ -25,6 +25,7 @@ from connector_psi.commands import (
     audit,
     intake,
     log,
+    names,
     nodes,
     policies,
     quality,
@@ -63,6 +64,7 @@ for _name, _group in (
     ("policy", policies.policy_app),
     ("systems", systems.systems_app),
     ("identifiers", quality.identifiers_app),
+    ("names", names.names_app),
     ("mapping", quality.mapping_app),
     ("report", reports.report_app),
 ):
