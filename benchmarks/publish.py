@@ -27,17 +27,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connector_psi import policy
 from connector_psi.adapters import formats
+from connector_psi.audit.entries import Side
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.records import Record
 from connector_psi.encoding import bloom, tickets
 from connector_psi.encoding import manifest as manifests
 from connector_psi.node import setup
-from connector_psi.node.publishing import record_tokens
 from connector_psi.node.service import Service
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import backend_name
 from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_keys
+from connector_psi.protocol.tokens import record_tokens
 from connector_psi.rpc.client import PeerConnector
 
 PRF_SAMPLE = 20_000
@@ -131,7 +132,7 @@ def _encode(folder: Path, source: Path, agreement: policy.Agreement, tokens: int
 def _batches(source: Path, agreement: policy.Agreement) -> Iterator[list[EncodeItem]]:
     batch: list[EncodeItem] = []
     for number, record in enumerate(_records(source)):
-        batch.append(EncodeItem(number, 1, tuple(record_tokens(agreement, record))))
+        batch.append(EncodeItem(number, 1, tuple(record_tokens(agreement, record, Side.OWNER, ()))))
         if len(batch) == BATCH:
             yield batch
             batch = []

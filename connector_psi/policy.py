@@ -36,6 +36,10 @@ from pydantic import (
 )
 from pydantic import Field as Constraint
 
+from connector_psi.domain.naming import judging
+from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup
+from connector_psi.domain.naming.judging import Band, NameVerdict, Weights
+from connector_psi.domain.naming.keys import HeldKey
 from connector_psi.domain.purposes import (
     CATEGORIES,
     PERSON_CATEGORIES,
@@ -124,6 +128,17 @@ class Grant(_Model):
     max_hours: Annotated[int, Constraint(ge=1, le=720)]
 
 
+class Names(_Model):
+    """How equal name keys become a match. A name alone never does, and there is no word for it."""
+
+    weights: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,39}$")]
+    """Which of the files of weights that this version brings judges them."""
+    possible_with: _SetOf[Corroborator]
+    """What must agree besides a name that is possibly the same: one of these."""
+    strong_with: _SetOf[Corroborator]
+    """What suffices besides a name that is very probably the same, beside those."""
+
+
 class Requires(_Model):
     """What must exist outside this node before real data flows."""
 
@@ -156,6 +171,8 @@ class _Terms(_Model):
     """Of the owner's records: those that it publishes and discloses."""
     category_at_match: _SetOf[_Category]
     match_rule: MatchRule
+    names: Names | None = None
+    """Where ``families`` has names, and only there."""
     disclose: Annotated[Mapping[Field, Condition], AfterValidator(_freeze), PlainSerializer(dict)]
     confirm: Confirm
     capacity: Annotated[
@@ -180,6 +197,11 @@ class _Terms(_Model):
     """First day, in UTC."""
     valid_until: date
     """Last day, included, in UTC."""
+
+    @property
+    def name_groups(self) -> frozenset[FamilyGroup]:
+        """The groups of name families among ``families``."""
+        return frozenset(FamilyGroup(each.value) for each in self.families if each is not TokenFamily.EXACT)
 
     def __hash__(self) -> int:
         return hash((type(self), self.code))
@@ -301,7 +323,15 @@ def fitting_agreements(
 
 def policy_hash(agreement: Agreement) -> bytes:
     """Return the SHA-256 of the agreement's RFC 8785 form, 32 bytes; lists of one meaning give one hash."""
-    return hashlib.sha256(rfc8785.dumps(agreement.model_dump(mode="json"))).digest()
+    return hashlib.sha256(rfc8785.dumps(_hashed(agreement))).digest()
+
+
+def _hashed(terms: _Terms) -> dict[str, Any]:
+    """What is hashed of terms: where there are no names, what was hashed before a policy could have any."""
+    tree: dict[str, Any] = terms.model_dump(mode="json")
+    if tree["names"] is None:
+        del tree["names"]
+    return tree
 
 
 def category_number(agreement: Agreement, category: str) -> int:
@@ -360,6 +390,113 @@ def judge(
     if agreement.match_rule is MatchRule.SUFFICIENT_OR_TWO and len(counted) >= 2:
         return Verdict.MATCH
     return Verdict.WEAK if counted else Verdict.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class NameGroup:
+    """Equal name keys of one party of a record of the querier and one party of a record of the owner."""
+
+    keys: tuple[HeldKey, ...] = field(repr=False)
+    born: bool = False
+    """Whether the querier's party has a date of birth that was asked with. The owner cannot know and says no, which
+    can only be more lenient: the model then takes nothing off where both know a date and the dates differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class EqualTokens:
+    """All that is equal between one record of the querier and one of the owner."""
+
+    exact: tuple[IdentifierType, ...]
+    """One entry a different token."""
+    groups: tuple[NameGroup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What equal tokens of one record amount to, and by what."""
+
+    verdict: Verdict
+    group: int | None = None
+    """Place of the group that is a match by name, the one with the most points; None where no name matches."""
+    band: Band | None = None
+    """Of that group."""
+    corroborators: tuple[Corroborator, ...] = ()
+    """What agrees besides its names."""
+
+
+def judge_all(
+    agreement: Agreement,
+    pairs: Sequence[EqualTokens],
+    weights: Weights | None,
+    table: Mapping[IdentifierType, TypeRule] = IDENTIFIER_TABLE,
+) -> list[Judgement]:
+    """Apply the match rule, and the rule for names, to what is equal between pairs of records.
+
+    Identifiers are looked at first, as ``judge`` does. A name is a match only where something else agrees that the
+    agreement names: ``names.possible_with`` for one that is possibly the same, ``names.strong_with`` too for one that
+    is very probably the same. Both sides decide by this function.
+
+    Args:
+        agreement: Only its identifier types, classes and corroborators count.
+        pairs: Any number; all are judged in one pass.
+        weights: The file that ``agreement.names`` names; None where there are no names.
+        table: Which types suffice alone.
+
+    Returns:
+        One judgement a pair, in order.
+    """
+    found = _judged_groups(agreement, pairs, weights)
+    judgements = []
+    for pair, verdicts in zip(pairs, found, strict=True):
+        exact = judge(agreement, pair.exact, table)
+        identified = any(kind in agreement.identifier_types for kind in pair.exact)
+        best: tuple[float, int, NameVerdict] | None = None
+        weak = exact is Verdict.WEAK
+        for place, each in verdicts:
+            agrees = each.corroborators | {Corroborator.IDENTIFIER} if identified else each.corroborators
+            if not agrees.isdisjoint(_enough_with(agreement, each.band)):
+                if best is None or each.points > best[0]:
+                    best = each.points, place, each._replace(corroborators=agrees)
+            else:
+                weak |= each.band is not Band.NOT_SHOWN
+        if best is not None:
+            _, place, name = best
+            judgements.append(Judgement(Verdict.MATCH, place, name.band, tuple(sorted(name.corroborators))))
+        elif exact is Verdict.MATCH:
+            judgements.append(Judgement(exact))
+        else:
+            judgements.append(Judgement(Verdict.WEAK if weak else Verdict.NONE))
+    return judgements
+
+
+def _enough_with(agreement: Agreement, band: Band) -> frozenset[Corroborator]:
+    """What one of must agree besides a name of a band; nothing is enough for the lower ones."""
+    if agreement.names is None or band not in {Band.POSSIBLE, Band.STRONG}:
+        return frozenset()
+    named = frozenset(agreement.names.possible_with)
+    return named | frozenset(agreement.names.strong_with) if band is Band.STRONG else named
+
+
+def _judged_groups(
+    agreement: Agreement, pairs: Sequence[EqualTokens], weights: Weights | None
+) -> list[list[tuple[int, NameVerdict]]]:
+    """The model's verdicts on the groups of each pair, with the place of the group; one for each kind of party."""
+    found: list[list[tuple[int, NameVerdict]]] = [[] for _ in pairs]
+    if agreement.names is None or weights is None:
+        return found
+    for kind in (TokenClass.PERSON, TokenClass.ORGANISATION):
+        if kind not in agreement.classes:
+            continue
+        places = [
+            (number, place, group)
+            for number, pair in enumerate(pairs)
+            for place, group in enumerate(pair.groups)
+            if any(FAMILY_TABLE[held.key.family].token_class is kind for held in group.keys)
+        ]
+        verdicts = judging.judge(weights, kind, [g.keys for _, _, g in places], [g.born for _, _, g in places])
+        for (number, place, _), verdict in zip(places, verdicts, strict=True):
+            found[number].append((place, verdict))
+    return found
 
 
 # --- Decisions --------------------------------------------------------------------------------------------------------
@@ -633,7 +770,7 @@ def pack_hash(pack: PolicyPack) -> bytes:
     """Return the SHA-256 of a pack's RFC 8785 form, 32 bytes: what two people sign, and what leaves carry."""
     tree: dict[str, Any] = {
         "version": pack.version,
-        "templates": {template.code: template.model_dump(mode="json") for template in pack.templates},
+        "templates": {template.code: _hashed(template) for template in pack.templates},
         "own_node": {own.code: own.model_dump(mode="json") for own in pack.own},
     }
     return hashlib.sha256(rfc8785.dumps(tree)).digest()

@@ -487,13 +487,14 @@ def _found(root: Frame, group: str, name: str) -> Iterator[Found]:
 def _take_traders(draft: Declaration, part: Frame, traders: Mapping[str, Trader]) -> None:
     for group, trader in traders.items():
         for each in part.all(group):
-            town = " ".join(filter(None, (each.text(trader.postcode), each.text(trader.city))))
+            postcode, city = each.text(trader.postcode), each.text(trader.city)
+            lines = tuple(filter(None, (each.text(trader.street), " ".join(filter(None, (postcode, city))))))
             draft.party(
                 trader.role,
                 path=each.path,
                 name=each.text(trader.name),
                 number=each.found(trader.number),
-                address=Address(tuple(filter(None, (each.text(trader.street), town))), each.text(trader.country)),
+                address=Address(lines, each.text(trader.country), city, postcode),
             )
 
 

@@ -639,6 +639,8 @@ def _party(draft: _Consignment, frame: Frame) -> None:
         address=Address(
             [line for keys in _ADDRESS_LINES if (line := " ".join(filter(None, map(value, keys))))],
             value("address/country", ""),
+            value("address/city", ""),
+            value("address/postCode", ""),
         ),
         contacts=contacts,
     )

@@ -19,14 +19,17 @@ cases_app = typer.Typer(help="Disclosure: ask for it, decide about it, read it."
 # Matches
 
 
+def _by(value: Mapping[str, Any]) -> str:
+    """Return what a match is by: types, and where it is shown by itself how sure a name is and what agrees besides."""
+    types = ", ".join(value.get("identifier_types") or value.get("claimed_types") or ())
+    return f"{types} ({value['band']}, with {', '.join(value['corroborators'])})" if value.get("band") else types
+
+
 def _matches_table(title: str, values: Sequence[Mapping[str, Any]]) -> None:
     table(
         title,
         ["match", "agreement", "own record", "by", "state"],
-        [
-            (v["match_id"], v["agreement"], v["record_ref"], ", ".join(v["identifier_types"]), v["state"])
-            for v in values
-        ],
+        [(v["match_id"], v["agreement"], v["record_ref"], _by(v), v["state"]) for v in values],
     )
 
 
@@ -118,7 +121,8 @@ def _case_text(v: Mapping[str, Any]) -> None:
         "due",
         "erase_after",
     )
-    table("Case", ["", ""], [(k, v[k]) for k in plain if v[k]])
+    by = [("matched by", _by(v))] if v["claimed_types"] else []
+    table("Case", ["", ""], [*((k, v[k]) for k in plain if v[k]), *by])
     if v["overdue"]:
         say("OVERDUE: the time that the agreement sets for an answer is over.")
     if v["grades"]:

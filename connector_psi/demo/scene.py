@@ -9,7 +9,7 @@ from typing import Any
 
 from connector_psi import policy
 from connector_psi.demo.federation import Federation
-from connector_psi.demo.join import Reading, tokens_of
+from connector_psi.demo.join import Reading, count_asked
 from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SILENT, SIS, Pair, Plan
 from connector_psi.demo.telling import Teller
 from connector_psi.domain.records import Record
@@ -75,7 +75,7 @@ class Scene:
     def tokens(self, code: str) -> int:
         """Tokens that an owner published, or that customs asked for."""
         if code == CUSTOMS:
-            return sum(len(tokens_of(a, self.readings[CUSTOMS].records)) for a in self.agreements.values())
+            return sum(count_asked(a, self.readings[CUSTOMS].records) for a in self.agreements.values())
         return sum(int(a.get("tokens", 0)) for a in self.status[code]["agreements"])
 
     def epoch(self, code: str) -> int:

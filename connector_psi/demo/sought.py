@@ -224,7 +224,7 @@ class Sought:
         thing = self._thing(EUROPOL, kind, numbers)
         state = self._random.choice(_STATES)
         if kind == "company":
-            word, trade = self._random.choice(words.EXAMPLE_WORDS), self._random.choice(words.TRADES)
+            word, trade = self._random.choice(words.NOWHERE_WORDS), self._random.choice(words.OTHER_TRADES)
             thing |= {"name": f"{word} {trade} {words.FORMS.get(state, 'Ltd')}", "country": state}
             if numbers[0].type is IdentifierType.VAT:
                 thing["country"] = numbers[0].value[:2]

@@ -30,7 +30,7 @@ from rich.console import Console
 from connector_psi.demo.disclosing import compare_undisclosed, disclose, types_of
 from connector_psi.demo.evidence import examine_logs, search_for_leaks
 from connector_psi.demo.federation import AUTHORITIES, Federation
-from connector_psi.demo.join import join, read_samples, tokens_of
+from connector_psi.demo.join import count_asked, join, read_samples
 from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SILENT, SIS, Pair
 from connector_psi.demo.samples import generate
 from connector_psi.demo.scene import NAMES, OWNERS, Scene
@@ -281,7 +281,7 @@ def _find(scene: Scene) -> tuple[list[dict[str, Any]], list[Pair]]:
                 NAMES[OWNERS[code]],
                 scene.status[OWNERS[code]]["records"],
                 scene.tokens(OWNERS[code]),
-                len(tokens_of(agreement, customs)),
+                count_asked(agreement, customs),
                 sum(match["agreement"] == code for match in matches),
             )
             for code, agreement in scene.agreements.items()

@@ -1,8 +1,8 @@
 """Word lists for the samples: companies that do not exist, places that do, goods that travel.
 
-Decides: vocabulary alone. Every company is named after a word for "example", every e-mail domain ends in ``.example``
-(RFC 2606), and telephone numbers come from ranges that regulators keep for fiction (``numbers``), so that nothing here
-can be taken for somebody's data. Leaves to others: who ships what (``shipments``).
+Decides: vocabulary alone. Every company is named after a word for "example" or for "nowhere", every e-mail domain ends
+in ``.example`` (RFC 2606), and telephone numbers come from ranges that regulators keep for fiction (``numbers``), so
+that nothing here can be taken for somebody's data. Leaves to others: who ships what (``shipments``).
 """
 
 from __future__ import annotations
@@ -38,6 +38,22 @@ TRADES = (
     "Shipping", "Logistics", "Fruit", "Textiles", "Machinery", "Furniture", "Electronics", "Coffee", "Spices", "Tyres",
     "Autoparts", "Ceramics", "Paper", "Toys", "Seafood", "Flowers", "Steel", "Chemicals", "Footwear", "Pharma",
 )  # fmt: skip
+NOWHERE_WORDS = (
+    "Nirgendwo",
+    "Nergens",
+    "Utopia",
+    "Erewhon",
+    "Laputa",
+    "Atlantis",
+    "Nusquam",
+    "Ingenstans",
+    "Sehol",
+    "Nigdzie",
+)
+OTHER_TRADES = (
+    "Optics", "Breweries", "Printing", "Glassworks", "Timber", "Cement", "Bicycles", "Clocks", "Insurance", "Salt",
+)  # fmt: skip
+"""No company of one pair of lists has a word of the other: what the samples share is planted, and no name is."""
 FORMS = {
     "AE": "FZE", "AT": "GmbH", "BE": "NV", "BG": "EOOD", "BR": "Ltda", "CN": "Co Ltd", "CO": "SAS", "DE": "GmbH",
     "EC": "SA", "ES": "SL", "FR": "SARL", "GB": "Ltd", "GR": "AE", "HU": "Kft", "IN": "Pvt Ltd", "IT": "Srl",

@@ -19,7 +19,7 @@ COUNTS: Final[Mapping[str, str]] = {
     "records": "all of them",
     "matchable": "have an identifier that suffices alone, or two that suffice together",
     "weak_only": "have one identifier, which needs a second one",
-    "names_only": "have no identifier, and a party with a name",
+    "names_only": "have no identifier, and a party with a name, which an agreement may match if more agrees",
     "nothing": "have neither",
     "combined_only": "of those that are matchable: have none that suffices alone",
     "incomplete": "their message was cut",

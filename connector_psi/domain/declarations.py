@@ -53,6 +53,10 @@ class Address(NamedTuple):
     lines: Sequence[str] = ()
     """As one writes it, without the country; empty ones are left out."""
     country: str = ""
+    city: str = ""
+    """Stands in a line too."""
+    postcode: str = ""
+    """Stands in a line too."""
 
     def __str__(self) -> str:
         return ", ".join(filter(None, (*self.lines, self.country)))
@@ -87,7 +91,7 @@ class Declaration(Draft):
         """
         if number is not None:
             self.identify(IdentifierType.EORI, number, role=role)
-        lines, country = address
+        lines, country, city, postcode = address
         if name or lines:
             written = str(address)
             if written:
@@ -95,7 +99,7 @@ class Declaration(Draft):
             if name:
                 self.note(Field.PARTY_NAMES, f"{role}: {name}")
                 # By position, as thousands are made a second: no aliases, birth, nationalities or gender.
-                self.involve(Party(role, kind, name, path, (), "", "", (), "", written, country))
+                self.involve(Party(role, kind, name, path, (), "", "", (), "", written, country, city, postcode))
         for type_, contact in contacts:
             self.note(Field.PARTY_CONTACTS, f"{role}: {contact.text}")
             if type_ is IdentifierType.PHONE:

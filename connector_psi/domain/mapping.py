@@ -206,6 +206,10 @@ class PartyTable(_Table):
     gender: AnyValue | None = None
     address: Columns | None = None
     country: AnyValue | None = None
+    city: ColumnName | None = None
+    """Where it has a column of its own; name it in ``address`` too. Names are found by it."""
+    postcode: ColumnName | None = None
+    """As ``city``."""
     split: _Separator | None = None
     """Between the items of ``aliases`` and ``nationality``."""
     when: AnyCondition | None = None
@@ -329,6 +333,8 @@ _COLUMN_KEYS: Final = frozenset(
         "birth_place",
         "nationality",
         "address",
+        "city",
+        "postcode",
     }
 )
 

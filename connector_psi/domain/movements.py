@@ -261,8 +261,9 @@ class Movement(Declaration):
         place, person = part.first("Address"), part.first("ContactPerson")
         address = Address()
         if place is not None:
-            town = " ".join(filter(None, (place.text("postcode"), place.text("city"))))
-            address = Address(tuple(filter(None, (place.text("streetAndNumber"), town))), place.text("country"))
+            postcode, city = place.text("postcode"), place.text("city")
+            lines = tuple(filter(None, (place.text("streetAndNumber"), " ".join(filter(None, (postcode, city))))))
+            address = Address(lines, place.text("country"), city, postcode)
         contacts: list[tuple[IdentifierType | None, Found]] = []
         if person is not None:
             for name, type_ in (("phoneNumber", IdentifierType.PHONE), ("eMailAddress", IdentifierType.EMAIL)):

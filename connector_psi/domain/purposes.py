@@ -7,12 +7,13 @@ changes this file; the engine that reads it (``policy``) stays. Leaves to others
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.domain.records import Field
 from connector_psi.domain.systems import OUTSIDE_MAPPING, SYSTEMS
 
@@ -145,9 +146,13 @@ class MatchRule(StrEnum):
 
 
 class TokenFamily(StrEnum):
-    """Which derivations of a token the owner encodes. Families of name keys belong to class ``person``."""
+    """Which derivations of a token the owner encodes: identifiers as they are, and groups of families of name keys."""
 
     EXACT = "exact"
+    PERSON_NAME = FamilyGroup.PERSON_NAME.value
+    PERSON_BIRTH = FamilyGroup.PERSON_BIRTH.value
+    COMPANY_NAME = FamilyGroup.COMPANY_NAME.value
+    NAME_PLACE = FamilyGroup.NAME_PLACE.value
 
 
 class Handling(StrEnum):
@@ -284,6 +289,53 @@ PERSON_CATEGORIES: Final = frozenset(
 """Categories that are disclosed only with a known class of data subject: Regulation (EU) 2016/794, Annex II.A.1;
 Regulation (EC) No 515/97, Article 27(2). An alert of SIS has one by its article."""
 
+_CUSTOMS: Final = ("ics2.", "ics.", "ncts.", "aes.", "csm.", "surveillance.")
+HELD_BY: Final[Mapping[ProfileRole, tuple[str, ...]]] = MappingProxyType(
+    {
+        ProfileRole.CUSTOMS: _CUSTOMS,
+        ProfileRole.NSIS: ("sis.",),
+        ProfileRole.EUROPOL: ("eis.", "siena."),
+        ProfileRole.NATIONAL_UNIT: ("siena.",),
+        ProfileRole.POLICE: ("siena.",),
+        ProfileRole.BORDER_GUARD: ("siena.", "cise."),
+        ProfileRole.COAST_GUARD: ("siena.", "cise."),
+        ProfileRole.ANTI_FRAUD: ("afis.", "crms."),
+    }
+)
+"""Role -> prefixes of the categories that an authority of it has records of, and so can ask with.
+
+An agreement names the categories of all the roles that may have it; each authority has those of its own role alone."""
+
+_ANY_NAME: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.COMPANY_NAME, FamilyGroup.NAME_PLACE})
+_ANY_PERSON: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.PERSON_BIRTH, FamilyGroup.NAME_PLACE})
+_ANY_COMPANY: Final = frozenset({FamilyGroup.COMPANY_NAME, FamilyGroup.NAME_PLACE})
+_YIELDS: Final[Mapping[str, frozenset[FamilyGroup]]] = MappingProxyType(
+    {
+        # Parties of declarations: names and addresses; no message has a date of birth.
+        **dict.fromkeys(("ics2.", "ics.", "ncts.", "aes."), _ANY_NAME),
+        **dict.fromkeys(("sis.person.", "eis.person", "siena.person", "afis.person", "cise.person"), _ANY_PERSON),
+        **dict.fromkeys(("eis.company", "siena.company", "afis.company", "cise.organisation"), _ANY_COMPANY),
+        # Maritime reports name masters, crews and owners beside the ship.
+        **dict.fromkeys(("cise.vessel", "cise.incident", "cise.risk"), _ANY_PERSON | _ANY_COMPANY),
+    }
+)
+"""Prefix of a category -> what its records can yield besides identifiers; of all others nothing."""
+
+
+def name_groups(role: ProfileRole, categories: Iterable[str]) -> frozenset[FamilyGroup]:
+    """Return the groups of name families that an authority can ask with, whatever its records say.
+
+    A group that is not among them is not published to it: everything published can be asked for.
+
+    Args:
+        role: Of the authority that asks.
+        categories: That an agreement lets it ask with.
+    """
+    own = [category for category in categories if category.startswith(HELD_BY[role])]
+    return frozenset().union(
+        *(groups for prefix, groups in _YIELDS.items() if any(category.startswith(prefix) for category in own))
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class PurposeRule:
@@ -295,6 +347,8 @@ class PurposeRule:
     covers: tuple[str, ...] = ()
     """Prefixes of the categories that the owner may publish and disclose."""
     fields: frozenset[Field] = frozenset()
+    names: frozenset[FamilyGroup] = frozenset()
+    """Families of name keys that may be asked with; of most purposes none."""
 
     @property
     def own_node(self) -> bool:
@@ -313,9 +367,13 @@ _POLICE: Final = ("siena.", "cise.")
 _ARRIVAL: Final = _fields("mrn means route eta place")
 
 
+# Alerts under these articles are about persons, who are found by what Article 20(3) lets an alert hold of them.
+_PERSONS: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.PERSON_BIRTH, FamilyGroup.NAME_PLACE})
+
+
 def _sis(article: str, *bases: LegalBasis) -> PurposeRule:
     """The rule of an alert about which JHA learns first: the N.SIS asks customs."""
-    return PurposeRule(frozenset(bases), (f"sis.{article}", f"sis.person.{article}"), _DECLARED, _ARRIVAL)
+    return PurposeRule(frozenset(bases), (f"sis.{article}", f"sis.person.{article}"), _DECLARED, _ARRIVAL, _PERSONS)
 
 
 PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
@@ -343,6 +401,7 @@ PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
                 "object_type subject_class names birth nationality residence documents means_used case_references "
                 "convictions provider handling_codes evaluation_code"
             ),
+            frozenset(FamilyGroup),
         ),
         Purpose.CUSTOMS_RISK: PurposeRule(
             frozenset({LegalBasis.UCC_RISK, LegalBasis.UCC_RISK_ANALYSIS})
@@ -364,12 +423,14 @@ PURPOSES: Final[Mapping[Purpose, PurposeRule]] = MappingProxyType(
             _fields(
                 "mrn party_names party_addresses party_contacts goods_description goods_identifiers hs6 means route"
             ),
+            frozenset(FamilyGroup),
         ),
         Purpose.CUSTOMS_FRAUD: PurposeRule(
             frozenset({LegalBasis.CIS_OBJECTIVE, LegalBasis.CIS_ACTIONS, LegalBasis.UCC_COOPERATION}),
             _DECLARED,
             ("afis.", "crms."),
             _fields("reference risk_information contact subject_class"),
+            frozenset(FamilyGroup),
         ),
         Purpose.MARITIME_AWARENESS: PurposeRule(
             frozenset({LegalBasis.UCC_COOPERATION, LegalBasis.COAST_GUARD_COOPERATION}),

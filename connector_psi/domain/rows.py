@@ -373,6 +373,8 @@ class RowMapper:
                 country=self._country(
                     (self._value(table.country) if table.country else "") or "", _path(table.country)
                 ),
+                city=(self._one(table.city) if table.city else "") or "",
+                postcode=(self._one(table.postcode) if table.postcode else "") or "",
             )
         )
 

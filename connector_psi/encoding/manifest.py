@@ -113,6 +113,14 @@ class Files(_Closed):
     tickets: FileEntry
 
 
+class NameWeights(_Closed):
+    """The weights that judge names, by which owner and querier must come to the same."""
+
+    version: Code
+    sha256: Hex32
+    """Of their file."""
+
+
 class Manifest(_Closed):
     """What the encoded set of one agreement and epoch is.
 
@@ -146,7 +154,11 @@ class Manifest(_Closed):
     families: Annotated[
         tuple[Annotated[int, Field(ge=0, le=255)], ...], Field(max_length=256), AfterValidator(_check_ascending)
     ]
-    """Token families that the set may hold, ascending."""
+    """Token families that the set may hold, ascending; those of name keys from ``tickets.FIRST_NAME_FAMILY`` on."""
+    name_rules: Code | None = None
+    """Version of the rules that make name keys; where the set may hold such families, and only there."""
+    name_weights: NameWeights | None = None
+    """As ``name_rules``."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
@@ -162,12 +174,16 @@ class Manifest(_Closed):
             raise ValueError("the epoch ends before it begins")
         if not decode_time(self.source_snapshot) < decode_time(self.not_after):
             raise ValueError("the source was read after the epoch ends")
+        named = any(family >= tickets.FIRST_NAME_FAMILY for family in self.families)
+        if (self.name_rules is not None, self.name_weights is not None) != (named, named):
+            raise ValueError("families of names go with the rules and the weights of names")
         return self
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Give the canonical bytes of a manifest."""
-    return rfc8785.dumps(manifest.model_dump(mode="json"))
+    """Give the canonical bytes of a manifest; what concerns names is left out where there are none."""
+    tree = manifest.model_dump(mode="json")
+    return rfc8785.dumps({key: value for key, value in tree.items() if value is not None})
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -192,7 +208,7 @@ def parse_manifest(raw: bytes) -> Manifest:
     return manifest
 
 
-_PLACES: Final = frozenset(Manifest.model_fields) | frozenset(Files.model_fields) | frozenset(FileEntry.model_fields)
+_PLACES: Final = frozenset().union(*(model.model_fields for model in (Manifest, Files, FileEntry, NameWeights)))
 
 
 # --- hash and signature

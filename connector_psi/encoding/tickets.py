@@ -5,7 +5,7 @@
     row       lookup(16) || nonce(12) || sealed(32) || tag(16)                                        76 bytes
     sealed    ChaCha20-Poly1305 under ticket_key, associated data
               "connector-psi/v1 ticket" || lp(agreement) || uint64(epoch) || lookup
-    plaintext ticket_id(16) || class(1) || category(1) || family(1) || zero(5) || redeem(8)
+    plaintext ticket_id(16) || class(1) || category(1) || family(1) || shape(1) || part(1) || zero(3) || redeem(8)
     ticket_id AES-256(K_ticket, 0^8 || uint64(record))
 
 Decides: the bytes of a row, the size a set is padded to, the order of the file, what a received file must look like,
@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from connector_psi.domain.clock import RandomSource
+from connector_psi.domain.naming.keys import Shape
 from connector_psi.domain.records import TokenClass
 from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConflictError, FormatError, ProtocolError, UnavailableError
@@ -48,8 +49,16 @@ REDEEM_BYTES: Final = 8
 MIN_SIZE_CLASS: Final = 1024
 
 _LABEL: Final = b"connector-psi/v1 ticket"
-_PLAINTEXT: Final = struct.Struct(">16sBBB5s8s")
-_ZERO: Final = bytes(5)
+_PLAINTEXT: Final = struct.Struct(">16sBBBBB3s8s")
+_ZERO: Final = bytes(3)
+FIRST_NAME_FAMILY: Final = 64
+"""Families of identifier types have smaller numbers."""
+MAX_PART: Final = 255
+"""Parties of a record beyond so many yield no tokens of names: a part is one byte."""
+# A key is of the whole name, of its core or of other parts of it: never of two of them.
+_SHAPES: Final = frozenset(
+    shape for shape in range(2 * max(Shape)) if shape & (Shape.CORE | Shape.OTHER) != Shape.CORE | Shape.OTHER
+)
 _CLASSES: Final = frozenset(TokenClass)
 _SEALED_AT: Final = LOOKUP_BYTES + NONCE_BYTES
 _CHUNK_ROWS: Final = 1 << 16
@@ -93,6 +102,10 @@ class Ticket:
     """Token family; one byte."""
     redeem: bytes = field(repr=False)
     """8 bytes; shows the owner that the querier holds this token."""
+    shape: int = 0
+    """A ``Shape`` of a name key; 0 for an identifier."""
+    part: int = 0
+    """Which party of the record the token is about, from 1; 0 for an identifier, which is the record's as a whole."""
 
 
 def encode_ticket(ticket: Ticket) -> bytes:
@@ -105,26 +118,53 @@ def encode_ticket(ticket: Ticket) -> bytes:
         raise ValueError("a ticket id is 16 bytes and a redeem code 8")
     if ticket.token_class not in _CLASSES or not (0 <= ticket.category <= 255 and 0 <= ticket.family <= 255):
         raise ValueError("ticket class, category or family out of range")
-    return _PLAINTEXT.pack(ticket.ticket_id, ticket.token_class, ticket.category, ticket.family, _ZERO, ticket.redeem)
+    if not 0 <= ticket.part <= MAX_PART or not _is_told(ticket.family, ticket.shape, ticket.part):
+        raise ValueError("ticket shape or part out of range")
+    return _PLAINTEXT.pack(
+        ticket.ticket_id,
+        ticket.token_class,
+        ticket.category,
+        ticket.family,
+        ticket.shape,
+        ticket.part,
+        _ZERO,
+        ticket.redeem,
+    )
 
 
 def decode_ticket(plaintext: bytes) -> Ticket:
     """Read what a row opened to.
 
     Raises:
-        ProtocolError: Not 32 bytes, an unknown class, or the zero bytes are not zero (they could mark a querier).
+        ProtocolError: Not 32 bytes, an unknown class or shape, a shape or part of an identifier, or the zero bytes are
+            not zero (all of these could mark a querier).
     """
     if len(plaintext) != PLAINTEXT_BYTES:
         raise ProtocolError("ticket length")
-    ticket_id, token_class, category, family, zero, redeem = _PLAINTEXT.unpack(plaintext)
+    ticket_id, token_class, category, family, shape, part, zero, redeem = _PLAINTEXT.unpack(plaintext)
     if zero != _ZERO:
         raise ProtocolError("ticket has reserved bytes set")
     if token_class not in _CLASSES:
         raise ProtocolError("ticket class")
-    return Ticket(ticket_id, token_class, category, family, redeem)
+    if not _is_told(family, shape, part):
+        raise ProtocolError("ticket shape or part")
+    return Ticket(ticket_id, token_class, category, family, redeem, shape, part)
 
 
-def pack_tickets(ticket_ids: bytes, classes: bytes, categories: bytes, families: bytes, redeems: bytes) -> bytes:
+def _is_told(family: int, shape: int, part: int) -> bool:
+    """Whether a family goes with a shape and a part: a name key is one party's, an identifier the record's."""
+    return (shape in _SHAPES and part > 0) if family >= FIRST_NAME_FAMILY else shape == part == 0
+
+
+def pack_tickets(
+    ticket_ids: bytes,
+    classes: bytes,
+    categories: bytes,
+    families: bytes,
+    shapes: bytes,
+    parts: bytes,
+    redeems: bytes,
+) -> bytes:
     """Give ``n`` plaintexts for ``seal_rows`` from columns; equal to ``encode_ticket`` row by row, without its checks.
 
     Args:
@@ -132,6 +172,8 @@ def pack_tickets(ticket_ids: bytes, classes: bytes, categories: bytes, families:
         classes: ``n`` bytes, a ``TokenClass`` each.
         categories: ``n`` bytes.
         families: ``n`` bytes.
+        shapes: ``n`` bytes.
+        parts: ``n`` bytes.
         redeems: ``n * 8`` bytes.
 
     Raises:
@@ -143,6 +185,8 @@ def pack_tickets(ticket_ids: bytes, classes: bytes, categories: bytes, families:
     plaintexts[:, 16:17] = _columns(classes, n, 1)
     plaintexts[:, 17:18] = _columns(categories, n, 1)
     plaintexts[:, 18:19] = _columns(families, n, 1)
+    plaintexts[:, 19:20] = _columns(shapes, n, 1)
+    plaintexts[:, 20:21] = _columns(parts, n, 1)
     plaintexts[:, 24:] = _columns(redeems, n, REDEEM_BYTES)
     return plaintexts.tobytes()
 

@@ -21,7 +21,7 @@ import structlog
 from connector_psi import pki
 from connector_psi.audit.entries import Event
 from connector_psi.domain.purposes import Mode
-from connector_psi.domain.records import IdentifierType, SourceSystem
+from connector_psi.domain.records import SourceSystem
 from connector_psi.errors import (
     ApprovalMissingError,
     AuditError,
@@ -40,9 +40,9 @@ from connector_psi.node.asked import RETRY_MS, ordering_officer
 from connector_psi.node.granting import HOUR_MS, MAX_REFERENCE, MAX_TEXT, signed_bytes
 from connector_psi.node.node import QUERIER, Bound, Node
 from connector_psi.node.ports import NO_ACCESS, AccessAnswer, AccessRequest, Connector
-from connector_psi.node.publishing import record_tokens
 from connector_psi.node.querying import Querying, Ready
 from connector_psi.protocol import messages
+from connector_psi.protocol.tokens import Token
 from connector_psi.storage import accesses as store
 from connector_psi.storage import records
 from connector_psi.storage.accesses import NEVER_MS, AccessRow
@@ -53,7 +53,7 @@ from connector_psi.storage.store import Tx
 logger = structlog.get_logger("connector_psi.node")
 
 MAX_RECORDS = 256
-_Wanted = list[tuple[IdentifierType, bytes, StoredRecord]]
+_Wanted = list[tuple[Token, StoredRecord]]
 
 
 class AccessState(StrEnum):
@@ -121,8 +121,8 @@ class AskedAccess:
         now = node.now_ms()
         with node.store.write() as tx:
             found = self._named(bound, tx, named)
-            wanted = _wanted(bound, found)
-            tokens = {token for _, token, _ in wanted}
+            wanted = self._wanted(bound, found)
+            tokens = {token.value for token, _ in wanted}
             if not tokens:
                 raise PurposeRefusedError(f"{code}: the records have no identifier that it covers")
             if len(tokens) > grant.max_identifiers:
@@ -356,7 +356,7 @@ class AskedAccess:
                 whole = [
                     stored
                     for stored in covered
-                    if {token for _, token in record_tokens(bound.agreement, stored.record)} <= asked
+                    if {token.value for token in node.tokens(bound, stored.record)} <= asked
                 ]
                 self._querying.keep_matches(tx, bound, taken, covered, found, whole)
                 payload = {**row.payload, "batches": []}
@@ -379,12 +379,12 @@ class AskedAccess:
         """Form the batches of a grant; debit the officer, keep and log them in one transaction."""
         node = self._node
         with node.store.read() as tx:
-            wanted = _wanted(bound, self._records(bound, tx, row))
+            wanted = self._wanted(bound, self._records(bound, tx, row))
         # The first so many, in the order in which the officer named the records.
-        first = list(dict.fromkeys(token for _, token, _ in wanted))[: row.identifiers]
+        first = list(dict.fromkeys(token.value for token, _ in wanted))[: row.identifiers]
         chosen = set(first)
         officer = str(row.payload["officer"])
-        formed = self._querying.form(bound, taken, [w for w in wanted if w[1] in chosen], officer)
+        formed = self._querying.form(bound, taken, [w for w in wanted if w[0].value in chosen], officer)
         size = sum(ready.batch.n_padded for ready in formed)
         if not formed or row.used + size > row.elements:
             # Nothing is left to ask with, or a set that ended took with it what was begun.
@@ -401,6 +401,9 @@ class AskedAccess:
                 self._querying.log(tx, bound, taken, ready, access=row.request_id.hex())
             store.update(node.store, tx, changed)
         return changed, formed
+
+    def _wanted(self, bound: Bound, found: Sequence[StoredRecord]) -> _Wanted:
+        return [(token, stored) for stored in found for token in self._node.tokens(bound, stored.record)]
 
     def _officer_index(self, bound: Bound, officer: str) -> bytes:
         # One person with certificates of two roles is one person: the id counts, not the URI.
@@ -444,10 +447,6 @@ def _check_texts(case_reference: str, offence: str, necessity: str) -> None:
     ):
         if not text.strip() or len(text) > longest:
             raise ApprovalMissingError(f"the {name} is needed, of at most {longest} characters")
-
-
-def _wanted(bound: Bound, found: Sequence[StoredRecord]) -> _Wanted:
-    return [(kind, token, stored) for stored in found for kind, token in record_tokens(bound.agreement, stored.record)]
 
 
 def _name(stored: StoredRecord) -> str:

@@ -137,6 +137,8 @@ class AskedCases:
                     "justification": justification,
                     "actors": [pseudonym.hex() for pseudonym in pseudonyms],
                     "types": match.payload["types"],
+                    "band": match.payload.get("band", ""),
+                    "corroborators": match.payload.get("corroborators", []),
                     "record_ref": match.payload["record_ref"],
                     "ordered_by": ordering,
                     "opened_by": person.uri,

@@ -261,7 +261,8 @@ def _lines(record: Record) -> Iterator[Sequence[object]]:
         yield ref, i.type, i.role, i.value, i.source_path
         ref = ""
     for p in record.parties:
-        about = (p.name, *p.aliases, p.birth_date, p.birth_place, *p.nationalities, p.gender, p.address, p.country)
+        born = (p.birth_date, p.birth_place, *p.nationalities, p.gender)
+        about = (p.name, *p.aliases, *born, p.address, p.postcode, p.city, p.country)
         yield ref, p.kind, p.role, "; ".join(filter(None, about)), p.source_path
         ref = ""
     for name, values in record.fields.items():
@@ -293,6 +294,8 @@ def _shown(record: Record) -> dict[str, Any]:
                 "gender": p.gender,
                 "address": p.address,
                 "country": p.country,
+                "city": p.city,
+                "postcode": p.postcode,
             }
             for p in record.parties
         ],

@@ -33,7 +33,9 @@ from connector_psi.audit.guard import FileGuard
 from connector_psi.audit.log import Appended, Log
 from connector_psi.disclosure import is_silent
 from connector_psi.domain.clock import Clock, RandomSource, SystemClock, SystemRandom
+from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.domain.purposes import ProfileRole
+from connector_psi.domain.records import Record
 from connector_psi.errors import (
     AuditError,
     ConfigError,
@@ -46,6 +48,7 @@ from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.descriptor import Descriptor, log_origin, parse_descriptor, witness_name
 from connector_psi.node.governing import bring_into_force, pack_of, read_signed
 from connector_psi.node.ports import LeafProof
+from connector_psi.protocol.tokens import Token, name_groups, record_tokens
 from connector_psi.storage import peers as peer_store
 from connector_psi.storage import policies
 from connector_psi.storage import witnesses as witness_store
@@ -146,6 +149,7 @@ class Node:
         self._fatal: AuditError | None = None
         self._state = threading.Lock()
         self._peers: dict[str, Descriptor] = {}
+        self._roles: dict[str, ProfileRole] = {}
         self._bound: dict[str, Bound] = {}
         self._witnesses: dict[WitnessKey, str | None] = {}
         self._forked: set[str] = set()
@@ -218,8 +222,9 @@ class Node:
         """Load peers and agreements from the store."""
         with self.store.read() as tx:
             rows = peer_store.list_peers(tx)
+            known = {row.authority: parse_descriptor(row.descriptor) for row in rows}
             agreement_rows = peer_store.list_agreements(tx)
-            found = {row.authority: parse_descriptor(row.descriptor) for row in rows if row.state == "active"}
+            found = {row.authority: known[row.authority] for row in rows if row.state == "active"}
             forked = {a for a, d in found.items() if is_forked(tx, parse_vkey(d.log_vkey))}
         bound = {}
         for row in agreement_rows:
@@ -230,6 +235,7 @@ class Node:
         witnesses[Cosigner(witness_name(self.authority), self.keyring.witness_key).key] = self.authority
         with self._state:
             self._peers, self._bound, self._witnesses = found, bound, witnesses
+            self._roles = {authority: descriptor.role for authority, descriptor in known.items()}
             self._forked = forked
             self._under_witnesses.clear()
 
@@ -316,6 +322,18 @@ class Node:
                     agreement = policy.instantiate(template, querier, owner, synthetic=self.synthetic)
                     return Bound(agreement, policy.policy_hash(agreement), side, peer)
         raise PurposeRefusedError(f"{code}: in no policy that was in force")
+
+    def name_groups(self, bound: Bound) -> frozenset[FamilyGroup]:
+        """Return the groups of name families that the querier of an agreement can ask with, by its role."""
+        if not bound.agreement.name_groups:
+            return frozenset()
+        with self._state:
+            querier = self.config.node.role if bound.side is QUERIER else self._roles.get(bound.peer)
+        return name_groups(bound.agreement, querier)
+
+    def tokens(self, bound: Bound, record: Record) -> list[Token]:
+        """Return the tokens of a record of this node under an agreement."""
+        return record_tokens(bound.agreement, record, bound.side, self.name_groups(bound))
 
     def check_runnable(self, agreement: policy.Agreement) -> None:
         """Refuse an agreement that may not run now.

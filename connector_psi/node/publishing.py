@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TypedDict
 
 from connector_psi import policy
 from connector_psi.audit.entries import Event
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record
+from connector_psi.domain.names import NAME_RULES_VERSION
+from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.encoding import bloom, tickets
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
@@ -26,8 +28,8 @@ from connector_psi.encoding.sealedfile import SealedFile, seal_file
 from connector_psi.errors import KeyUnavailableError, PurposeRefusedError, UnavailableError
 from connector_psi.node.node import OWNER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, ManifestAnswer
-from connector_psi.protocol import messages
 from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_keys
+from connector_psi.protocol.tokens import family_numbers, left_out, weights_of
 from connector_psi.storage import owned, records
 from connector_psi.storage.owned import EpochRow
 from connector_psi.storage.records import StoredRecord
@@ -46,15 +48,8 @@ class Published:
     tokens: int
     size_class: int
     manifest_hash: bytes
-
-
-def record_tokens(agreement: policy.Agreement, record: Record) -> list[tuple[IdentifierType, bytes]]:
-    """Return the tokens of a record that an agreement covers, in the record's order."""
-    return [
-        (i.type, messages.encode_token(NORMALISATION_VERSION, i.type, i.value))
-        for i in record.identifiers
-        if i.type in agreement.identifier_types and IDENTIFIER_TABLE[i.type].token_class in agreement.classes
-    ]
+    parties_left_out: int = 0
+    """Parties of records that have more of them than a ticket can number: their names are not in the set."""
 
 
 class Publishing:
@@ -98,12 +93,19 @@ class Publishing:
             node.append(tx, Event.KEY_EPOCH, {"action": "created", "epoch": epoch}, bound, epoch=epoch)
         seed = node.keyring.epoch_seed(code, epoch, made.wrapped_seed)
         keys = derive_class_keys(seed, code, epoch, bound.agreement.classes)
+        groups = node.name_groups(bound)
         encoder = SetEncoder(code, epoch, keys, k_ticket, k_redeem, node.random)
         with node.store.read() as tx:
             change_seq = records.max_change_seq(tx)
-            lookups, rows, count = bytearray(), bytearray(), 0
-            chunks = records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot))
-            for encoded in encoder.encode(_items(bound.agreement, chunk) for chunk in chunks):
+            lookups, rows, count, parties_left_out = bytearray(), bytearray(), 0, 0
+
+            def items() -> Iterator[list[EncodeItem]]:
+                nonlocal parties_left_out
+                for chunk in records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot)):
+                    parties_left_out += sum(left_out(stored.record) for stored in chunk) if groups else 0
+                    yield [self._item(bound, stored) for stored in chunk]
+
+            for encoded in encoder.encode(items()):
                 lookups += encoded.lookups
                 rows += encoded.rows
                 count += encoded.count
@@ -132,15 +134,21 @@ class Publishing:
             not_after=manifests.encode_time(snapshot + timedelta(hours=bound.agreement.max_set_age_h)),
             delta_chain_start=node.random.bytes(32).hex(),
             synthetic=node.synthetic,
-            families=tuple(sorted({IDENTIFIER_TABLE[t].family for t in bound.agreement.identifier_types})),
+            **token_terms(bound.agreement, groups),
         )
         file_key = node.keyring.epoch_file_key(code, epoch)
         for name, path in plain.items():
             seal_file(path, folder / _FILES[name], file_key, node.random)
             path.unlink()
-        return self._release(bound, manifest, count, change_seq)
+        return self._release(bound, manifest, count, change_seq, parties_left_out)
 
-    def _release(self, bound: Bound, manifest: manifests.Manifest, count: int, change_seq: int) -> Published:
+    def _item(self, bound: Bound, stored: StoredRecord) -> EncodeItem:
+        number = policy.category_number(bound.agreement, stored.record.category)
+        return EncodeItem(stored.id, number, tuple(self._node.tokens(bound, stored.record)))
+
+    def _release(
+        self, bound: Bound, manifest: manifests.Manifest, count: int, change_seq: int, parties_left_out: int
+    ) -> Published:
         node, code, epoch = self._node, bound.code, manifest.epoch
         raw = manifests.encode_manifest(manifest)
         digest = manifests.manifest_hash(raw)
@@ -148,7 +156,12 @@ class Publishing:
             entry = node.append(
                 tx,
                 Event.SET_PUBLISH,
-                {"tokens": count, "size_class": manifest.size_class, "records_until": change_seq},
+                {
+                    "tokens": count,
+                    "size_class": manifest.size_class,
+                    "records_until": change_seq,
+                    **({"parties_left_out": parties_left_out} if manifest.name_rules is not None else {}),
+                },
                 bound,
                 epoch=epoch,
                 manifest_hash=digest,
@@ -166,7 +179,7 @@ class Publishing:
                 change_seq=change_seq,
                 not_after_ms=millis(manifests.decode_time(manifest.not_after)),
             )
-        return Published(code, epoch, count, manifest.size_class, digest)
+        return Published(code, epoch, count, manifest.size_class, digest, parties_left_out)
 
     # The clock
 
@@ -329,13 +342,29 @@ def newest_set(tx: Tx, bound: Bound) -> EpochRow | None:
     return row if row is not None and is_of_policy(row, bound) else None
 
 
-def _items(agreement: policy.Agreement, chunk: Sequence[StoredRecord]) -> list[EncodeItem]:
-    return [
-        EncodeItem(
-            r.id, policy.category_number(agreement, r.record.category), tuple(record_tokens(agreement, r.record))
-        )
-        for r in chunk
-    ]
+class TokenTerms(TypedDict):
+    """What a manifest says of the tokens of its set."""
+
+    families: tuple[int, ...]
+    name_rules: str | None
+    name_weights: manifests.NameWeights | None
+
+
+def token_terms(agreement: policy.Agreement, groups: Collection[FamilyGroup]) -> TokenTerms:
+    """Return what a manifest says of the tokens of a set; owner and querier come to the same, or there is no match.
+
+    Args:
+        agreement: The agreement.
+        groups: That its querier can ask with, from ``Node.name_groups``.
+
+    Raises:
+        ConfigError: This version does not bring the weights that the agreement names.
+    """
+    families, weights = family_numbers(agreement, groups), weights_of(agreement)
+    if weights is None or families[-1] < tickets.FIRST_NAME_FAMILY:
+        return TokenTerms(families=families, name_rules=None, name_weights=None)
+    said = manifests.NameWeights(version=weights.version, sha256=weights.digest.hex())
+    return TokenTerms(families=families, name_rules=NAME_RULES_VERSION, name_weights=said)
 
 
 def _make_folder(folder: Path) -> None:

@@ -27,8 +27,9 @@ from connector_psi.audit.checkpoint import parse_note, parse_vkey, verify_checkp
 from connector_psi.audit.cosignature import Trust
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.naming.keys import HeldKey, Shape
 from connector_psi.domain.purposes import Mode
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
+from connector_psi.domain.records import IdentifierType, TokenClass
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
 from connector_psi.encoding.bloom import Filter
@@ -37,11 +38,12 @@ from connector_psi.errors import AuditError, FormatError, PeerError, ProtocolErr
 from connector_psi.node.config import MAX_RECORDS_PER_ROUND
 from connector_psi.node.node import QUERIER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, Connector, LeafProof, ManifestAnswer, OwnerPort
-from connector_psi.node.publishing import record_tokens
+from connector_psi.node.publishing import token_terms
 from connector_psi.oprf.suite import EvaluatedElements
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import Query
 from connector_psi.protocol.querier import Batch, Opened, Prepared, SetView, plan_sizes
+from connector_psi.protocol.tokens import Token, is_born, weights_of
 from connector_psi.storage import queried, records
 from connector_psi.storage.queried import BatchRow, TakenSet
 from connector_psi.storage.records import StoredRecord
@@ -175,6 +177,11 @@ class Querying:
         )
         if not expected:
             raise ProtocolError(f"{code}: the manifest is not of this agreement, policy or normalisation version")
+        terms = token_terms(bound.agreement, node.name_groups(bound))
+        if (manifest.name_rules, manifest.name_weights) != (terms["name_rules"], terms["name_weights"]):
+            raise ProtocolError(f"{code}: the set was made by other rules or weights of names than this node's")
+        if manifest.families != terms["families"]:
+            raise ProtocolError(f"{code}: the set may hold other families of tokens than the agreement has")
         life_ms = bound.agreement.max_set_age_h * 3_600_000
         snapshot, not_after = (millis(manifests.decode_time(t)) for t in (manifest.source_snapshot, manifest.not_after))
         if not now < not_after + CLOCK_SKEW_MS or snapshot > now + CLOCK_SKEW_MS or not_after - snapshot > life_ms:
@@ -306,9 +313,7 @@ class Querying:
     def _open_round(self, bound: Bound, taken: TakenSet, covered: Sequence[StoredRecord], until: int) -> list[Ready]:
         """Form batches, and log them with seed and tokens in one transaction, before anything is sent."""
         node = self._node
-        wanted = [
-            (kind, token, stored) for stored in covered for kind, token in record_tokens(bound.agreement, stored.record)
-        ]
+        wanted = [(token, stored) for stored in covered for token in node.tokens(bound, stored.record)]
         actor = f"urn:connector-psi:authority:{node.authority}"
         formed = self.form(bound, taken, wanted, actor, until)
         if not formed:
@@ -334,7 +339,7 @@ class Querying:
         self,
         bound: Bound,
         taken: TakenSet,
-        wanted: Iterable[tuple[IdentifierType, bytes, StoredRecord]],
+        wanted: Iterable[tuple[Token, StoredRecord]],
         actor: str,
         round_seq: int = 0,
     ) -> list[Ready]:
@@ -349,8 +354,11 @@ class Querying:
         """
         node = self._node
         by_class: dict[TokenClass, dict[bytes, list[StoredRecord]]] = defaultdict(dict)
-        for identifier_type, token, stored in wanted:
-            by_class[IDENTIFIER_TABLE[identifier_type].token_class].setdefault(token, []).append(stored)
+        for token, stored in wanted:
+            holders = by_class[token.token_class].setdefault(token.value, [])
+            # Two parties of one name have one token; the record holds it once.
+            if not holders or holders[-1] is not stored:
+                holders.append(stored)
         commitment = node.keyring.actor_commitment(bound.code, node.clock.now().date(), actor)
         formed: list[Ready] = []
         for token_class, holders_of in by_class.items():
@@ -470,10 +478,16 @@ class Querying:
             found: What ``ask`` returned.
             whole: Those of them of which every token was asked; by default all.
         """
-        weak = 0
+        pairs = [pair for stored in covered for pair in self._pairs(bound, stored, found)]
+        judgements = policy.judge_all(bound.agreement, [pair.equal() for pair in pairs], weights_of(bound.agreement))
+        by_record: dict[int, list[tuple[_Pair, policy.Judgement]]] = defaultdict(list)
+        for pair, judgement in zip(pairs, judgements, strict=True):
+            if judgement.verdict is policy.Verdict.MATCH:
+                by_record[pair.stored.id].append((pair, judgement))
+        weak = sum(judgement.verdict is policy.Verdict.WEAK for judgement in judgements)
         kept: set[bytes] = set()
-        for stored in covered:
-            weak += self._judge(bound, taken, stored, found, tx, kept)
+        for matches in by_record.values():
+            self._keep(tx, bound, taken, matches, kept)
         queried.mark_gone(tx, bound.code, [stored.id for stored in (covered if whole is None else whole)], kept)
         queried.count_weak(tx, bound.code, taken.epoch, weak)
 
@@ -492,48 +506,63 @@ class Querying:
 
     # Judging
 
-    def _judge(
+    def _pairs(self, bound: Bound, stored: StoredRecord, found: Mapping[bytes, list[Opened]]) -> list[_Pair]:
+        """Group what a record's tokens opened by ticket, and of names by the party here and the party there."""
+        groups = self._node.name_groups(bound)
+        # By token: an owner that publishes one twice for a record does not make it count twice.
+        exact: dict[bytes, dict[bytes, _Hit]] = defaultdict(dict)
+        named: dict[bytes, dict[tuple[int, int], dict[bytes, _Hit]]] = defaultdict(lambda: defaultdict(dict))
+        for token in self._node.tokens(bound, stored.record):
+            for opened in found.get(token.value, ()):
+                ticket = opened.ticket
+                if token.key is None:
+                    exact[ticket.ticket_id].setdefault(token.value, (token, opened))
+                else:
+                    named[ticket.ticket_id][token.part, ticket.part].setdefault(token.value, (token, opened))
+        parties = stored.record.parties
+        return [
+            _Pair(
+                stored,
+                ticket_id,
+                tuple(exact.get(ticket_id, {}).values()),
+                tuple(tuple(hits.values()) for _, hits in parts),
+                tuple(is_born(parties[own - 1], groups) for (own, _), _ in parts),
+            )
+            for ticket_id in sorted(exact.keys() | named.keys())
+            for parts in [sorted(named.get(ticket_id, {}).items())]
+        ]
+
+    def _keep(
         self,
+        tx: Tx,
         bound: Bound,
         taken: TakenSet,
-        stored: StoredRecord,
-        found: Mapping[bytes, list[Opened]],
-        tx: Tx,
+        matches: Sequence[tuple[_Pair, policy.Judgement]],
         kept: set[bytes],
-    ) -> int:
-        """Group what a record's tokens opened by ticket and apply the match rule.
-
-        Adds the identities of its matches to ``kept``. Returns the number of weak groups.
-        """
+    ) -> None:
+        """Keep the matches of one record, and add their identities to ``kept``."""
         node = self._node
-        groups: dict[bytes, list[tuple[IdentifierType, bytes, Opened]]] = defaultdict(list)
-        for identifier_type, token in record_tokens(bound.agreement, stored.record):
-            for opened in found.get(token, ()):
-                groups[opened.ticket.ticket_id].append((identifier_type, token, opened))
-        weak = 0
-        judged: dict[tuple[bytes, int], list[tuple[bytes, list[tuple[IdentifierType, bytes, Opened]]]]] = defaultdict(
-            list
-        )
-        for ticket_id, group in sorted(groups.items()):
-            verdict = policy.judge(bound.agreement, [identifier_type for identifier_type, _, _ in group])
-            if verdict is policy.Verdict.MATCH:
-                content = hashlib.sha256(b"".join(messages.lp(t) for t in sorted({t for _, t, _ in group}))).digest()
-                judged[content, group[0][2].ticket.category].append((ticket_id, group))
-            elif verdict is policy.Verdict.WEAK:
-                weak += 1
+        judged: dict[tuple[bytes, int], list[tuple[_Pair, policy.Judgement]]] = defaultdict(list)
+        for pair, judgement in matches:
+            values = sorted({token.value for token, _ in pair.claimed(judgement)})
+            content = hashlib.sha256(b"".join(map(messages.lp, values))).digest()
+            judged[content, pair.category].append((pair, judgement))
         for (content, category), same in judged.items():
-            for position, (ticket_id, group) in enumerate(same):
+            for position, (pair, judgement) in enumerate(same):
                 # Ticket ids change with the epoch. Records of the owner that show the same tokens cannot be told apart
                 # over epochs, so
                 # their number is part of the identity: one more or less, and each is looked at again.
+                stored, claimed = pair.stored, pair.claimed(judgement)
                 key = json.dumps([bound.code, stored.id, content.hex(), category, position, len(same)])
                 identity = node.store.mac(key.encode())
                 kept.add(identity)
                 payload = {
-                    "ticket_id": ticket_id.hex(),
-                    "redeem": [opened.ticket.redeem.hex() for _, _, opened in group],
-                    "types": sorted({identifier_type.value for identifier_type, _, _ in group}),
-                    "evidence": _evidence(stored, group),
+                    "ticket_id": pair.ticket_id.hex(),
+                    "redeem": [opened.ticket.redeem.hex() for _, opened in claimed],
+                    "types": sorted({token.word for token, _ in claimed}),
+                    "evidence": _evidence(stored, [token for token, _ in claimed]),
+                    "band": judgement.band.value if judgement.band is not None else "",
+                    "corroborators": [each.value for each in judgement.corroborators],
                     "category": _category_name(bound.agreement, category),
                     "record_ref": stored.record.source_ref,
                 }
@@ -548,7 +577,46 @@ class Querying:
                     payload=payload,
                     now_ms=node.now_ms(),
                 )
-        return weak
+
+
+_Hit = tuple[Token, Opened]
+"""A token of the own record, and a ticket that it opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """What is equal between a record of this node and a record of the owner, known by its ticket."""
+
+    stored: StoredRecord
+    ticket_id: bytes
+    exact: tuple[_Hit, ...]
+    """Identifiers."""
+    groups: tuple[tuple[_Hit, ...], ...]
+    """Name keys, each group of one party here and one party there."""
+    born: tuple[bool, ...]
+    """Of each group, whether the party here was asked about with a date of birth."""
+
+    def equal(self) -> policy.EqualTokens:
+        """What the match rule looks at; shapes are those that the owner's tickets say."""
+        return policy.EqualTokens(
+            tuple(token.kind for token, _ in self.exact if isinstance(token.kind, IdentifierType)),
+            tuple(
+                policy.NameGroup(
+                    tuple(HeldKey(t.key, Shape(o.ticket.shape)) for t, o in group if t.key is not None), born
+                )
+                for group, born in zip(self.groups, self.born, strict=True)
+            ),
+        )
+
+    def claimed(self, judgement: policy.Judgement) -> tuple[_Hit, ...]:
+        """What a match consists of, and is claimed with: all identifiers, and the names of the party that matched."""
+        return self.exact if judgement.group is None else (*self.exact, *self.groups[judgement.group])
+
+    @property
+    def category(self) -> int:
+        """Of the owner's record, as its tickets show it."""
+        (_, opened), *_ = self.exact or self.groups[0]
+        return opened.ticket.category
 
 
 def verify_leaf(
@@ -639,13 +707,18 @@ def _source_commitment(batch: Batch, payload: Mapping[str, Any]) -> bytes:
     )
 
 
-def _evidence(stored: StoredRecord, group: Sequence[tuple[IdentifierType, bytes, Opened]]) -> list[list[str]]:
-    tokens = {token for _, token, _ in group}
-    return [
+def _evidence(stored: StoredRecord, tokens: Sequence[Token]) -> list[list[str]]:
+    """Where in the own record what a match consists of stands: what it is, path and role."""
+    values = {token.value for token in tokens if token.key is None}
+    found = [
         [i.type.value, i.source_path, i.role]
         for i in stored.record.identifiers
-        if messages.encode_token(NORMALISATION_VERSION, i.type, i.value) in tokens
+        if messages.encode_token(NORMALISATION_VERSION, i.type, i.value) in values
     ]
+    for part, word in sorted({(token.part, token.word) for token in tokens if token.key is not None}):
+        party = stored.record.parties[part - 1]
+        found.append([word, party.source_path, party.role])
+    return found
 
 
 def _category_name(agreement: policy.Agreement, number: int) -> str:

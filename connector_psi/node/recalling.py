@@ -26,7 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from connector_psi import disclosure, pki, policy
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import Envelope, Outcome, RecallCause
-from connector_psi.domain.records import Field, IdentifierType, Record
+from connector_psi.domain.records import Field, Record
 from connector_psi.errors import (
     ApprovalMissingError,
     AuditError,
@@ -39,10 +39,10 @@ from connector_psi.errors import (
 from connector_psi.node.caseclock import next_slot_ms
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
 from connector_psi.node.ports import Acknowledgement, Connector, RecallMessage
-from connector_psi.node.publishing import record_tokens
 from connector_psi.node.received import released_fields, request_of
 from connector_psi.node.releases import field_mac, token_mac
 from connector_psi.protocol import messages
+from connector_psi.protocol.tokens import judge_claim
 from connector_psi.storage import cases, records
 from connector_psi.storage import recalls as store
 from connector_psi.storage.cases import NEVER_MS, CaseRow
@@ -236,7 +236,7 @@ class Recalling:
         record, live = found
         if not live:
             return None
-        if not self._matches(bound.agreement, record, release):
+        if not self._matches(bound, record, release):
             return _taken_back(bound, row)
         told = release.payload["fields"]
         if not record.hidden and all(
@@ -265,12 +265,10 @@ class Recalling:
             return _taken_back(bound, row)
         return envelope
 
-    def _matches(self, agreement: policy.Agreement, record: Record, release: Release) -> bool:
-        held = set(release.payload["tokens"])
-        kinds: list[IdentifierType] = [
-            kind for kind, token in record_tokens(agreement, record) if token_mac(self._node, token) in held
-        ]
-        return policy.judge(agreement, kinds) is policy.Verdict.MATCH
+    def _matches(self, bound: Bound, record: Record, release: Release) -> bool:
+        node, told = self._node, set(release.payload["tokens"])
+        held = [token for token in node.tokens(bound, record) if token_mac(node, token.value) in told]
+        return judge_claim(bound.agreement, held).verdict is policy.Verdict.MATCH
 
     def _fill_slot(self, bound: Bound, slot: int, *, first: bool) -> int:
         """The one recall of a slot where the owner gets no notice, a cover where none is due.

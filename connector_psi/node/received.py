@@ -22,7 +22,7 @@ from connector_psi import disclosure, pki, policy
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import Grade, Outcome, OwnerCaseState
 from connector_psi.domain.purposes import Condition
-from connector_psi.domain.records import Field, IdentifierType, Record
+from connector_psi.domain.records import Field, Record
 from connector_psi.encoding.tickets import open_ticket_id
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -38,10 +38,11 @@ from connector_psi.node import caseclock
 from connector_psi.node.asked import case_bytes
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
 from connector_psi.node.ports import CaseRequest, OutcomeAnswer
-from connector_psi.node.publishing import case_keys, record_tokens
+from connector_psi.node.publishing import case_keys
 from connector_psi.node.releases import note_release
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import claimed_tokens
+from connector_psi.protocol.tokens import Token, judge_claim
 from connector_psi.storage import cases as store
 from connector_psi.storage import owned, records
 from connector_psi.storage.cases import CaseRow
@@ -289,7 +290,10 @@ class ReceivedCases:
             )
         payload = {**row.payload, "types": claim.types if claim else [], "judged": decision.reason.value}
         if claim is not None:
+            name = claim.judgement
             payload["record_id"] = claim.record_id
+            payload["band"] = "" if name.band is None else name.band.value
+            payload["corroborators"] = [each.value for each in name.corroborators]
         moved = replace(row, state=_next(row, state), next_ms=next_ms, payload=payload)
         store.update_case(node.store, tx, moved)
 
@@ -435,13 +439,15 @@ class Claim:
 
     record_id: int
     record: Record
-    tokens: tuple[tuple[IdentifierType, bytes], ...]
+    tokens: tuple[Token, ...]
     """Those of the record that the querier holds."""
+    judgement: policy.Judgement
+    """Of this node, by its own record."""
 
     @property
     def types(self) -> list[str]:
-        """Their types, each once."""
-        return sorted({kind.value for kind, _ in self.tokens})
+        """Their types, and of names the groups of their families, each once."""
+        return sorted({token.word for token in self.tokens})
 
 
 def claim_of(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> Claim | None:
@@ -461,12 +467,13 @@ def claim_of(node: Node, tx: Tx, bound: Bound, row: CaseRow) -> Claim | None:
         return None
     record = found[0]
     try:
-        tokens = claimed_tokens(k_redeem, ticket_id, bytes.fromhex(p["redeem"]), record_tokens(bound.agreement, record))
+        tokens = claimed_tokens(k_redeem, ticket_id, bytes.fromhex(p["redeem"]), node.tokens(bound, record))
     except ProtocolError:
         return None
-    if policy.judge(bound.agreement, [kind for kind, _ in tokens]) is not policy.Verdict.MATCH:
+    judgement = judge_claim(bound.agreement, tokens)
+    if judgement.verdict is not policy.Verdict.MATCH:
         return None
-    return Claim(number, record, tokens)
+    return Claim(number, record, tokens, judgement)
 
 
 def _check_request(request: CaseRequest) -> None:

@@ -45,7 +45,8 @@ def note_release(
     if given:
         assert claim is not None
         record_id = claim.record_id
-        payload = _compared(node, envelope.fields, [token for _, token in claim.tokens[:MAX_TOKENS]])
+        tokens = list(dict.fromkeys(token.value for token in claim.tokens))
+        payload = _compared(node, envelope.fields, tokens[:MAX_TOKENS])
     store.put_release(
         node.store,
         tx,

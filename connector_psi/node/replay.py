@@ -12,11 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from connector_psi import disclosure, policy
+from connector_psi.domain.naming.families import FAMILY_TABLE
 from connector_psi.domain.records import Record
 from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, Node
 from connector_psi.node.received import claim_of, released_fields, request_of
 from connector_psi.pack.reading import valid_policy
+from connector_psi.protocol.tokens import Token, judge_claim
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
@@ -95,9 +97,20 @@ def _judged(node: Node, tx: Tx, row: CaseRow, pack: policy.PolicyPack) -> Replay
     agreement = next((a for t in pack.templates if (a := _instance(node, t, row.agreement)) is not None), None)
     if agreement is None:
         return ReplayedCase(row, in_force, policy.Decision(allowed=False, reason=policy.Reason.PURPOSE_NOT_AGREED))
-    matches = policy.judge(agreement, [kind for kind, _ in claim.tokens]) is policy.Verdict.MATCH
+    matches = judge_claim(agreement, _covered(agreement, claim.tokens)).verdict is policy.Verdict.MATCH
     simulated = _decide(node, row, agreement, claim.record if matches else None)
     return ReplayedCase(row, in_force, simulated)
+
+
+def _covered(agreement: policy.Agreement, tokens: tuple[Token, ...]) -> list[Token]:
+    """The tokens that are in a set under another policy too; it may have fewer families, classes or types."""
+    groups = agreement.name_groups
+    return [
+        token
+        for token in tokens
+        if token.token_class in agreement.classes
+        and (token.key is None or FAMILY_TABLE[token.key.family].group in groups)
+    ]
 
 
 def _instance(node: Node, template: policy.Template, code: str) -> policy.Agreement | None:

@@ -88,6 +88,8 @@ class Review:
                     "match": match_id,
                     "record": row.payload["record_ref"],
                     "identifier_types": row.payload["types"],
+                    "band": row.payload.get("band", ""),
+                    "corroborators": row.payload.get("corroborators", []),
                     "officer": person.uri,
                     "reason": reason,
                 },

@@ -43,15 +43,17 @@ from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
 from connector_psi.audit.merkle import LeafHash, TreeFrontier, leaf_hash
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.intake import Kind
-from connector_psi.domain.records import IDENTIFIER_TABLE, Record, TokenClass
+from connector_psi.domain.names import NAME_RULES_VERSION
+from connector_psi.domain.records import Record, TokenClass
 from connector_psi.errors import FormatError, InputError, ProofInvalidError, ProtocolError, PurposeRefusedError
-from connector_psi.node.publishing import record_tokens
 from connector_psi.node.registration import canonical
 from connector_psi.protocol import messages
 from connector_psi.protocol.querier import Batch
+from connector_psi.protocol.tokens import record_tokens
 
 _DRAW = b"connector-psi/v1 audit draw"
 _STEP_BYTES = 1 << 20
+_VERSIONS = frozenset({None, NORMALISATION_VERSION, NAME_RULES_VERSION})
 
 FINDINGS: Mapping[str, str] = {
     "batch.commitment": "the elements that were sent are not those of the seed and the tokens",
@@ -67,7 +69,7 @@ UNCHECKED: Mapping[str, str] = {
     "body.expired": "the body was erased in due time",
     "message.unread": "the message is there, in a format that no adapter reads",
     "policy.unread": "the log does not hold the agreement in a form that this version reads",
-    "normalisation.other": "the tokens are of another normalisation version than this program's",
+    "normalisation.other": "the tokens are of another version of the rules of identifiers or names than this program's",
 }
 """What keeps a query from being computed again, by code."""
 
@@ -333,9 +335,10 @@ class Messages:
             if kept is None or kept.hidden or kept.category not in agreement.querier_categories:
                 continue
             found.update(
-                token
-                for identifier_type, token in record_tokens(agreement, kept)
-                if IDENTIFIER_TABLE[identifier_type].token_class is token_class
+                token.value
+                # Of all the agreement's families: that some cannot be in the set takes no field from behind a token.
+                for token in record_tokens(agreement, kept, Side.QUERIER, agreement.name_groups)
+                if token.token_class is token_class
             )
         return frozenset(found)
 
@@ -408,7 +411,7 @@ def audit_query(
         note(unchecked, "policy.unread")
         return findings, unchecked
     # Each by itself: one token of another version must not hide those beside it.
-    other = {n for n, token in enumerate(body.tokens) if _version_of(token) not in {None, NORMALISATION_VERSION}}
+    other = {n for n, token in enumerate(body.tokens) if _version_of(token) not in _VERSIONS}
     if other:
         note(unchecked, "normalisation.other", f"{len(other)} of {len(body.tokens)} tokens")
     behind: set[int] = set()

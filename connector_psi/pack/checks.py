@@ -5,14 +5,18 @@ Leaves to others: reading (``pack.reading``), deciding (``policy``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
-from connector_psi.domain.purposes import PURPOSES, Handling, Mode, OwnerNotice, ProfileRole, Status
-from connector_psi.domain.records import IDENTIFIER_TABLE, Field
+from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup
+from connector_psi.domain.naming.shipped import load_shipped
+from connector_psi.domain.purposes import PURPOSES, Handling, Mode, OwnerNotice, ProfileRole, Status, TokenFamily
+from connector_psi.domain.records import IDENTIFIER_TABLE, Field, TokenClass
 from connector_psi.domain.systems import system_of_category
+from connector_psi.errors import ConfigError
 from connector_psi.policy import PolicyPack, Template
 
 # Reason: 2018/1862 Art. 56(3), technical copies live for 48 hours.
@@ -21,6 +25,23 @@ SIS_MAX_SET_AGE_H: Final = 48
 CASE_PER_OFFICER_DAY: Final = 200
 CASE_PER_DAY: Final = 2_000
 CASE_GRANT_PEOPLE: Final = 2
+CLASS_OF_NAMES: Final[Mapping[FamilyGroup, TokenClass]] = MappingProxyType(
+    {
+        FamilyGroup.PERSON_NAME: TokenClass.PERSON,
+        FamilyGroup.PERSON_BIRTH: TokenClass.PERSON,
+        FamilyGroup.COMPANY_NAME: TokenClass.ORGANISATION,
+    }
+)
+"""Class that a group of families puts into an agreement; a place goes with the names of either."""
+CORROBORATED_BY: Final[Mapping[Corroborator, frozenset[FamilyGroup]]] = MappingProxyType(
+    {
+        each: frozenset(rule.group for rule in FAMILY_TABLE.values() if rule.corroborates is each)
+        for each in Corroborator
+        if each is not Corroborator.IDENTIFIER
+    }
+)
+"""Groups that can show that something agrees; an identifier always can."""
+BY_CHANCE: Final = frozenset({Corroborator.COUNTRY, Corroborator.BIRTH_YEAR})
 # Reason: SIRENE manual, Commission Implementing Decision (EU) 2017/1528: a request is answered within 12 hours.
 SIRENE_ANSWER_H: Final = 12
 
@@ -71,8 +92,11 @@ def _findings(template: Template) -> Iterator[tuple[str, str]]:
         yield "disclose", "nothing can be disclosed"
     if not set(template.category_at_match) <= set(template.categories):
         yield "category_at_match", "not among the categories"
-    if {IDENTIFIER_TABLE[kind].token_class for kind in template.identifier_types} != set(template.classes):
-        yield "identifier_types", "every class needs a type, and every type its class"
+    yield from _of_names(template)
+    typed = {IDENTIFIER_TABLE[kind].token_class for kind in template.identifier_types}
+    named = {CLASS_OF_NAMES[group] for group in template.name_groups if group in CLASS_OF_NAMES}
+    if typed | named != set(template.classes):
+        yield "classes", "every class needs a type or a family of names, and every type and family its class"
     if template.capacity.keys() != set(template.classes):
         yield "capacity", "every class needs a capacity, and no other"
     for token_class, capacity in template.capacity.items():
@@ -115,6 +139,38 @@ def _findings(template: Template) -> Iterator[tuple[str, str]]:
         or not {Field.HANDLING_CODES, Field.EVALUATION_CODE} <= template.disclose.keys()
     ):
         yield "handling", "Europol's handling and evaluation codes go with every disclosure"
+
+
+def _of_names(template: Template) -> Iterator[tuple[str, str]]:
+    """The errors of one template in what it says about names: key and text."""
+    groups, terms = template.name_groups, template.names
+    if TokenFamily.EXACT not in template.families:
+        yield "families", "identifiers are matched as they are: exact is always among them"
+    if beyond := sorted(groups - PURPOSES[template.purpose].names):
+        yield "families", f"{', '.join(beyond)}: never asked with for this purpose"
+    if FamilyGroup.PERSON_BIRTH in groups and FamilyGroup.PERSON_NAME not in groups:
+        yield "families", "person_birth goes with person_name"
+    if FamilyGroup.NAME_PLACE in groups and not groups & CLASS_OF_NAMES.keys():
+        yield "families", "name_place goes with person_name or company_name"
+    if bool(groups) is not (terms is not None):
+        yield "names", "what makes a name a match is said where families has names, and only there"
+    if terms is None:
+        return
+    try:
+        load_shipped(terms.weights)
+    except ConfigError:
+        yield "names.weights", "a version of weights that this program does not bring"
+    enough = {*terms.possible_with, *terms.strong_with}
+    if not enough:
+        yield "names", "a name alone is never a match: something must agree besides"
+    elif groups and not any(CORROBORATED_BY.get(each, groups) & groups for each in enough):
+        yield "names", "nothing of what must agree besides a name can, by these families"
+    if template.mode is Mode.BULK and (by_chance := sorted(BY_CHANCE & {*terms.possible_with})):
+        # Reason: where a system asks about everybody, these agree for one in a few by chance.
+        yield (
+            "names.possible_with",
+            f"{', '.join(by_chance)}: in bulk mode only besides a name that is strongly the same",
+        )
 
 
 def check_pack(pack: PolicyPack, others: Iterable[PolicyPack] = ()) -> list[Finding]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
+from connector_psi.domain.naming.judging import Band
 from connector_psi.domain.purposes import (
     RETENTION_YEARS,
     Condition,
@@ -25,7 +26,7 @@ from connector_psi.domain.purposes import (
 )
 from connector_psi.domain.records import Field
 from connector_psi.pack import words
-from connector_psi.policy import Capacity, Confirm, Grant, OwnPurpose, PolicyPack, Template
+from connector_psi.policy import Capacity, Confirm, Grant, Names, OwnPurpose, PolicyPack, Template
 
 
 class Kind(StrEnum):
@@ -179,6 +180,21 @@ def _answer(key: str, old: int, new: int) -> Iterator[_Found]:
     yield _Found(key, Kind.CHANGES, f"time to answer a case: {new} hours, was {old}", widens=False)
 
 
+def _names(key: str, old: Names | None, new: Names | None) -> Iterator[_Found]:
+    if old is None or new is None:
+        wider = new is not None
+        text = "names are matched, each with something else that agrees" if wider else "names are not matched any more"
+        yield _Found(key, Kind.ALLOWS if wider else Kind.STOPS, text, wider)
+        return
+    if old.weights != new.weights:
+        # Other weights find others: nothing tells which of two files finds more.
+        yield from _other("names are judged by the weights")(f"{key}.weights", old.weights, new.weights)
+    for name, band in (("possible_with", Band.POSSIBLE), ("strong_with", Band.STRONG)):
+        before, after = getattr(old, name), getattr(new, name)
+        noun = f"enough besides {words.BAND_WORDS[band]}"
+        yield from _set_of(noun, lambda each: words.CORROBORATOR_WORDS[each])(f"{key}.{name}", before, after)
+
+
 def _covers(key: str, old: int | None, new: int | None) -> Iterator[_Found]:
     if old is None or new is None:
         text = f"cases of fixed number: {'no longer' if new is None else f'{new} a slot'}"
@@ -324,7 +340,7 @@ _COMPARE: Final[Mapping[str, _Compare]] = MappingProxyType(
         "mode": _ordered("who asks", (Mode.CASE, Mode.BULK), lambda mode: _WORD_OF_MODE[mode]),
         "classes": _set_of("classes of identifiers", lambda token_class: str(token_class.label)),
         "identifier_types": _set_of("matched by"),
-        "families": _set_of("families of tokens"),
+        "families": _set_of("families of tokens", lambda family: words.FAMILY_WORDS[family]),
         "querier_categories": _set_of("asked with", words.category_words),
         "categories": _set_of("learnt about", words.category_words),
         "category_at_match": _set_of("shown at the match, before any approval", words.category_words),
@@ -333,6 +349,7 @@ _COMPARE: Final[Mapping[str, _Compare]] = MappingProxyType(
             (MatchRule.SUFFICIENT_ALONE, MatchRule.SUFFICIENT_OR_TWO),
             lambda rule: words.MATCH_RULE_WORDS[rule],
         ),
+        "names": _names,
         "disclose": _disclose,
         "confirm": _confirm,
         "capacity": _capacity,

@@ -175,6 +175,7 @@ def _sheet(template: Template, files: list[str]) -> Sheet:
             ("About", "; ".join(map(words.category_words, template.categories))),
             ("Asked with", "; ".join(map(words.category_words, template.querier_categories))),
             ("Matched by", f"{', '.join(template.identifier_types)}: {words.MATCH_RULE_WORDS[template.match_rule]}"),
+            ("Names", words.names_words(template.families, template.names)),
             ("At the match", _at_match(template)),
             ("Needs", _approvals(template, learner, source)),
             ("Owner's notice", _notice(template, source)),

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from connector_psi.domain.naming.families import Corroborator
+from connector_psi.domain.naming.judging import Band
 from connector_psi.domain.purposes import (
     CATEGORIES,
     RETENTION_YEARS,
@@ -22,9 +24,10 @@ from connector_psi.domain.purposes import (
     Purpose,
     RetentionClass,
     Status,
+    TokenFamily,
 )
 from connector_psi.domain.records import Field
-from connector_psi.policy import FieldReason, Reason
+from connector_psi.policy import FieldReason, Names, Reason
 
 PURPOSE_WORDS: Final[Mapping[Purpose, str]] = MappingProxyType(
     {
@@ -74,6 +77,33 @@ MATCH_RULE_WORDS: Final[Mapping[MatchRule, str]] = MappingProxyType(
     {
         MatchRule.SUFFICIENT_OR_TWO: "one identifier that suffices alone, or two others of one record",
         MatchRule.SUFFICIENT_ALONE: "one identifier that suffices alone",
+    }
+)
+FAMILY_WORDS: Final[Mapping[TokenFamily, str]] = MappingProxyType(
+    {
+        TokenFamily.EXACT: "identifiers as they are",
+        TokenFamily.PERSON_NAME: "names of persons",
+        TokenFamily.PERSON_BIRTH: "names of persons with a date of birth",
+        TokenFamily.COMPANY_NAME: "names of companies",
+        TokenFamily.NAME_PLACE: "names with a country, a city or a postcode",
+    }
+)
+CORROBORATOR_WORDS: Final[Mapping[Corroborator, str]] = MappingProxyType(
+    {
+        Corroborator.BIRTH_DATE: "date of birth",
+        Corroborator.BIRTH_YEAR: "year of birth",
+        Corroborator.COUNTRY: "country",
+        Corroborator.CITY: "city",
+        Corroborator.POSTCODE: "postcode",
+        Corroborator.IDENTIFIER: "identifier of the same record",
+    }
+)
+BAND_WORDS: Final[Mapping[Band, str]] = MappingProxyType(
+    {
+        Band.NOT_SHOWN: "not the same",
+        Band.WEAK: "a weak resemblance",
+        Band.POSSIBLE: "possibly the same name",
+        Band.STRONG: "very probably the same name",
     }
 )
 HANDLING_WORDS: Final[Mapping[Handling, str]] = MappingProxyType(
@@ -162,6 +192,30 @@ def roles_words(roles: Iterable[ProfileRole | OwnRole]) -> str:
 def field_words(name: Field) -> str:
     """Return a field in words."""
     return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in name.value.split("_"))
+
+
+def names_words(families: Iterable[TokenFamily], names: Names | None) -> str:
+    """Return how names are matched under an agreement: ``no names``, or which, and what must agree besides them."""
+    if names is None:
+        return "no names"
+    told = "; ".join(FAMILY_WORDS[each] for each in families if each is not TokenFamily.EXACT)
+    rules = [
+        f"{BAND_WORDS[band]}, and its {alternatives(CORROBORATOR_WORDS[each] for each in besides)} agrees"
+        for band, besides in (
+            (Band.POSSIBLE, names.possible_with),
+            (Band.STRONG, [each for each in names.strong_with if each not in names.possible_with]),
+        )
+        if besides
+    ]
+    return (
+        f"{told}. A match is: {', or '.join(rules)}. A name alone is counted and never shown (weights {names.weights})"
+    )
+
+
+def alternatives(items: Iterable[str]) -> str:
+    """Return words joined by commas and ``or``."""
+    *first, last = items
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def category_words(category: str) -> str:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Sequence
 
 from connector_psi.audit import merkle
+from connector_psi.domain.naming.families import NameFamily
 from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import ProtocolError
 
@@ -43,18 +44,19 @@ def lp(value: bytes | str) -> bytes:
     return struct.pack(">H", len(raw)) + raw
 
 
-def encode_token(normalisation_version: str, identifier_type: IdentifierType, value: str) -> bytes:
-    """Return the token of a canonical identifier, at most 512 bytes.
+def encode_token(version: str, kind: IdentifierType | NameFamily, value: str) -> bytes:
+    """Return the token of a canonical identifier or of a name key, at most 512 bytes.
 
     Args:
-        normalisation_version: Rule version of ``domain.identifiers``; both sides hold the same.
-        identifier_type: Type of the identifier.
+        version: Of the rules that make the canonical form, of identifiers (``NORMALISATION_VERSION``) or of names
+            (``NAME_RULES_VERSION``); both sides hold the same.
+        kind: Type of the identifier, or family of the key.
         value: Canonical form.
 
     Raises:
         ProtocolError: The token would be longer than 512 bytes.
     """
-    token = _TOKEN + lp(normalisation_version) + lp(identifier_type.value) + lp(value)
+    token = _TOKEN + lp(version) + lp(kind.value) + lp(value)
     if len(token) > MAX_TOKEN_BYTES:
         raise ProtocolError("a token is longer than 512 bytes")
     return token

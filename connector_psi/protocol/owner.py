@@ -13,12 +13,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from connector_psi.domain.clock import RandomSource
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
+from connector_psi.domain.records import TokenClass
 from connector_psi.encoding import tickets
 from connector_psi.errors import ProtocolError
 from connector_psi.oprf import suite
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
 from connector_psi.protocol import messages
+from connector_psi.protocol.tokens import Token
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,8 @@ class EncodeItem:
 
     record_number: int
     category_number: int
-    tokens: tuple[tuple[IdentifierType, bytes], ...] = field(repr=False)
+    tokens: tuple[Token, ...] = field(repr=False)
+    """No two of one value and part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class _Evaluated:
     outputs: bytes = field(repr=False)
     classes: bytes
     families: bytes
+    shapes: bytes
+    parts: bytes
     record_numbers: list[int]
     categories: bytes
 
@@ -169,24 +173,25 @@ class SetEncoder:
                 yield self._seal(running.result())
 
     def _evaluate(self, items: Sequence[EncodeItem]) -> _Evaluated:
-        by_class: dict[TokenClass, list[tuple[int, int, bytes]]] = {c: [] for c in self._keys}
+        by_class: dict[TokenClass, list[tuple[int, Token]]] = {c: [] for c in self._keys}
         for position, item in enumerate(items):
-            for identifier_type, token in item.tokens:
-                rule = IDENTIFIER_TABLE[identifier_type]
-                if rule.token_class in by_class:
-                    by_class[rule.token_class].append((position, rule.family, token))
-        entries = [(token_class, *entry) for token_class, own in by_class.items() for entry in own]
+            for token in item.tokens:
+                if token.token_class in by_class:
+                    by_class[token.token_class].append((position, token))
+        entries = [entry for own in by_class.values() for entry in own]
         outputs = b"".join(
-            suite.evaluate(self._keys[token_class].secret, [token for _, _, token in own])
+            suite.evaluate(self._keys[token_class].secret, [token.value for _, token in own])
             for token_class, own in by_class.items()
             if own
         )
         return _Evaluated(
-            owners=[position for _, position, _, _ in entries],
-            tokens=[token for _, _, _, token in entries],
+            owners=[position for position, _ in entries],
+            tokens=[token.value for _, token in entries],
             outputs=outputs,
-            classes=bytes(token_class for token_class, _, _, _ in entries),
-            families=bytes(family for _, _, family, _ in entries),
+            classes=bytes(token.token_class for _, token in entries),
+            families=bytes(token.family for _, token in entries),
+            shapes=bytes(token.shape for _, token in entries),
+            parts=bytes(token.part for _, token in entries),
             record_numbers=[item.record_number for item in items],
             categories=bytes(item.category_number for item in items),
         )
@@ -209,6 +214,8 @@ class SetEncoder:
             batch.classes,
             bytes([batch.categories[position] for position in batch.owners]),
             batch.families,
+            batch.shapes,
+            batch.parts,
             tickets.make_redeems(self._k_redeem, ticket_ids, batch.tokens),
         )
         rows = tickets.seal_rows(self._agreement, self._epoch, packed, b"".join(ticket_keys), plaintexts, self._random)
@@ -216,9 +223,11 @@ class SetEncoder:
 
 
 def claimed_tokens(
-    k_redeem: bytes, ticket_id: bytes, redeem_codes: bytes, tokens: Sequence[tuple[IdentifierType, bytes]]
-) -> tuple[tuple[IdentifierType, bytes], ...]:
-    """Return the tokens that a querier proves to hold, with their types, recomputed from the stored record.
+    k_redeem: bytes, ticket_id: bytes, redeem_codes: bytes, tokens: Sequence[Token]
+) -> tuple[Token, ...]:
+    """Return the tokens that a querier proves to hold, recomputed from the stored record.
+
+    A code covers every party of the record that has its token: two of one name have one token.
 
     Args:
         k_redeem: Of the agreement and epoch.
@@ -232,12 +241,10 @@ def claimed_tokens(
     if not redeem_codes or len(redeem_codes) % 8:
         raise ProtocolError("redeem codes have a wrong length")
     claimed = {redeem_codes[i : i + 8] for i in range(0, len(redeem_codes), 8)}
-    found: list[tuple[IdentifierType, bytes]] = []
-    for identifier_type, token in tokens:
-        code = tickets.make_redeem(k_redeem, ticket_id, token)
-        if code in claimed:
-            claimed.discard(code)
-            found.append((identifier_type, token))
-    if claimed:
+    values = list(dict.fromkeys(token.value for token in tokens))
+    packed = tickets.make_redeems(k_redeem, ticket_id * len(values), values)
+    codes = {value: packed[8 * at : 8 * at + 8] for at, value in enumerate(values)}
+    found = tuple(token for token in tokens if codes[token.value] in claimed)
+    if len({codes[token.value] for token in found}) != len(claimed):
         raise ProtocolError("a redeem code belongs to no token of the record")
-    return tuple(found)
+    return found

@@ -333,6 +333,8 @@ def record_message(record: Record) -> registry_pb2.Record:
                 gender=party.gender,
                 address=party.address,
                 country=party.country,
+                city=party.city,
+                postcode=party.postcode,
             )
             for party in record.parties
         ],
@@ -432,6 +434,8 @@ def parse_record(message: registry_pb2.Record) -> Record:
                 gender=party.gender,
                 address=party.address,
                 country=party.country,
+                city=party.city,
+                postcode=party.postcode,
             )
             for n, party in enumerate(message.parties)
         ),
@@ -480,6 +484,8 @@ def match_message(row: MatchRow) -> registry_pb2.Match:
             for kind, path, role in p["evidence"]
         ],
         resume_token=row.seq,
+        band=p.get("band", ""),
+        corroborators=p.get("corroborators", []),
     )
 
 
@@ -521,6 +527,8 @@ def case_message(view: CaseView) -> registry_pb2.Case:
         obligations=outcome.get("obligations", []),
         handling=outcome.get("handling", []),
         claimed_types=p.get("types", []),
+        band=p.get("band", ""),
+        corroborators=p.get("corroborators", []),
         erase_after=outcome.get("erase_after", "") or p.get("erase_after", ""),
         outcome_entry=0 if row.leaf_index is None else row.leaf_index + 1,
         erased=erased.get("at", ""),
@@ -657,6 +665,8 @@ def match_detail_json(answer: registry_pb2.GetMatchResponse) -> dict[str, Any]:
     """Return a match beside the own record."""
     return {
         **match_json(answer.match),
+        "band": answer.match.band,
+        "corroborators": list(answer.match.corroborators),
         "found": when(answer.match.found_ms),
         "evidence": [
             {"identifier_type": e.identifier_type, "source_path": e.source_path, "role": e.role}
@@ -694,6 +704,8 @@ def case_summary_json(c: registry_pb2.Case) -> dict[str, Any]:
         "people_needed": c.people_needed,
         "people_approved": c.people_approved,
         "claimed_types": list(c.claimed_types),
+        "band": c.band,
+        "corroborators": list(c.corroborators),
     }
 
 

@@ -527,6 +527,8 @@ def _encode(record: Record) -> bytes:
             [
                 p.role, p.kind.value, p.name, p.source_path, p.aliases, p.birth_date, p.birth_place, p.nationalities,
                 p.gender, p.address, p.country,
+                # Only where there is one, so that a party without has the content that it had before they were kept.
+                *((p.city, p.postcode) if p.city or p.postcode else ()),
             ]
             for p in record.parties
         ],

@@ -386,7 +386,7 @@ def test_the_hashed_keys_of_an_agreement_are_those_of_the_protocol() -> None:
     text = section("docs/protocol.md", "Roles and agreements").replace("\n", " ")
     listed = text.partition("sets sorted ascending")[2].partition("**Token classes**")[0]
     documented = set(re.findall(r"`([a-z_]+)`", listed))
-    nested = [policy.Capacity, policy.Confirm, policy.Grant, policy.Requires]
+    nested = [policy.Capacity, policy.Confirm, policy.Grant, policy.Names, policy.Requires]
     assert documented == set(policy.Agreement.model_fields) | {key for model in nested for key in model.model_fields}
 
 

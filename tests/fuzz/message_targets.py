@@ -323,7 +323,7 @@ def _records() -> Iterator[bytes]:
         fields={Field.ACTION: ("seizure",), Field.WARNINGS: ("armed", "violent")},
         message_digest=bytes(32),
         valid_until=NOW + timedelta(days=365),
-        parties=(Party("subject", PartyKind.PERSON, "Doe, Jo", "$.person", aliases=("J",), nationalities=("DE",)),),
+        parties=(Party("subject", PartyKind.PERSON, "Doe, Jo", "$.person", aliases=("J",), nationalities=("DE",), city="Bonn", postcode="53113"),),
         message_ref="DE0000000000001",
         version=version_of(NOW, Rank.AMENDMENT),
     )  # fmt: skip

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from connector_psi.domain import identifiers
+from connector_psi.domain import identifiers, names
 from connector_psi.domain.records import TokenClass
 from connector_psi.encoding import bloom, manifest, sealedfile, tickets
 from connector_psi.errors import (
@@ -54,7 +55,9 @@ def _filters() -> Iterator[bytes]:
 
 
 def _ticket(category: int = 3) -> tickets.Ticket:
-    return tickets.Ticket(bytes(range(16)), TokenClass.OBJECT, category, 1, b"\x08" * 8)
+    ticket = tickets.Ticket(bytes(range(16)), TokenClass.OBJECT, category, 1, b"\x08" * 8)
+    # Names too: what a shape and a part may be depends on the family.
+    return replace(ticket, token_class=TokenClass.PERSON, family=66, shape=5, part=category) if category else ticket
 
 
 def _sealed_row(data: bytes) -> bytes:
@@ -136,7 +139,9 @@ def a_manifest() -> manifest.Manifest:
         not_after="2026-11-24T05:00:00Z",
         delta_chain_start="00" * 32,
         synthetic=True,
-        families=(1, 2, 12),
+        families=(1, 2, 12, 66),
+        name_rules=names.NAME_RULES_VERSION,
+        name_weights=manifest.NameWeights(version="cp-names-1", sha256="0e" * 32),
     )
 
 

@@ -7,7 +7,7 @@ import hmac
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from connector_psi.audit.checkpoint import Checkpoint
 from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
 from connector_psi.audit.log import Log
 from connector_psi.domain.intake import Kind
-from connector_psi.domain.records import IdentifierType, Record, Supersession
+from connector_psi.domain.naming.families import FamilyGroup
+from connector_psi.domain.records import IdentifierType, Record, Supersession, TokenClass
 from connector_psi.errors import (
     ApprovalMissingError,
     InputError,
@@ -31,12 +32,13 @@ from connector_psi.errors import (
     PurposeRefusedError,
     UnavailableError,
 )
-from connector_psi.node import querying, sampling
+from connector_psi.node import node, querying, sampling
 from connector_psi.node.oversight import MAX_BODIES
-from connector_psi.node.publishing import record_tokens
 from connector_psi.node.service import Service
 from connector_psi.pki import Role
+from connector_psi.policy import Agreement
 from connector_psi.protocol import messages
+from connector_psi.protocol.tokens import Token, record_tokens
 from tests.adapter_samples import BOX_A, BOX_B, BOX_C, ens, equipment, house
 from tests.format_samples import SAMPLES
 from tests.simulation.federation import Federation, declaration, person
@@ -197,13 +199,20 @@ def test_a_record_that_nobody_declared_is_found(bench: Bench) -> None:
     no_secret(done.out + done.err, bench)
 
 
+def ask_more(monkeypatch: pytest.MonkeyPatch, *more: bytes) -> None:
+    """The querier asks about tokens that no record of its own gives."""
+
+    def with_more(agreement: Agreement, record: Record, side: Side, groups: Collection[FamilyGroup]) -> list[Token]:
+        beside = [Token(token, TokenClass.OBJECT, 1, IdentifierType.CONTAINER) for token in more]
+        return record_tokens(agreement, record, side, groups) + (beside if side is Side.QUERIER else [])
+
+    monkeypatch.setattr(node, "record_tokens", with_more)
+
+
 def test_a_token_beside_honest_ones_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     token = messages.encode_token(querying.NORMALISATION_VERSION, IdentifierType.CONTAINER, "MSCU6639870")
 
-    def with_one_more(agreement: Any, record: Record) -> list[tuple[IdentifierType, bytes]]:
-        return [*record_tokens(agreement, record), (IdentifierType.CONTAINER, token)]
-
-    monkeypatch.setattr(querying, "record_tokens", with_one_more)
+    ask_more(monkeypatch, token)
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
     bench.settle()
     monkeypatch.undo()
@@ -330,10 +339,7 @@ def test_a_token_of_another_normalisation_version_hides_none_beside_it(
         for version in ("cp-norm-0", querying.NORMALISATION_VERSION)
     ]
 
-    def with_more(agreement: Any, record: Record) -> list[tuple[IdentifierType, bytes]]:
-        return [*record_tokens(agreement, record), *((IdentifierType.CONTAINER, token) for token in extra)]
-
-    monkeypatch.setattr(querying, "record_tokens", with_more)
+    ask_more(monkeypatch, *extra)
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
     bench.settle()
     monkeypatch.undo()

@@ -17,20 +17,17 @@ from connector_psi.domain.records import IdentifierType, TokenClass
 from connector_psi.encoding import tickets
 from connector_psi.node.publishing import case_keys
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import default_group
 from connector_psi.protocol import messages
 from connector_psi.protocol.owner import derive_class_keys
 from connector_psi.rpc.v1 import disclosure_pb2, matching_pb2
 from connector_psi.storage import owned, records
+from tests.privacy.guesses import WINDOW, derived, guesses, windows
 from tests.privacy.needles import Needles, spellings
 from tests.privacy.staging import BASIS, JUSTIFICATION, PURPOSE, REFERENCE, container
 from tests.privacy.wired import Message, Wired
 from tests.simulation.federation import Federation, alert, declaration, person
 
 SHARED, ASKED = 12, 40
-HASH_TO_GROUP = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA512"
-WINDOW = 8
-"""A run of so many bytes of something secret is not in random bytes by chance."""
 
 
 def _token(number: int) -> bytes:
@@ -113,37 +110,16 @@ def _outputs(federation: Federation) -> Iterator[bytes]:
         yield from (bytes(outputs[at : at + 64]) for at in range(0, len(outputs), 64))
 
 
-def _windows(value: bytes) -> Iterator[bytes]:
-    for at in range(len(value) - WINDOW + 1):
-        yield value[at : at + WINDOW]
-
-
-def _derived(output: bytes) -> Iterator[bytes]:
-    yield output
-    for j in range(3):
-        yield from messages.derive_lookup(output, j)
-    yield hashlib.sha256(output).digest()
-    yield hashlib.sha512(output).digest()
-
-
 def _guesses(number: int) -> Iterator[bytes]:
-    """What anybody can compute of an identifier without a key."""
-    token, message = _token(number), hashlib.sha256(f"M{number}".encode()).digest()
-    yield bytes(default_group().hash_to_group(suite.expand_message_xmd(token, HASH_TO_GROUP)))
-    for value in (token, container(number).encode(), container(number).lower().encode()):
-        for name in ("md5", "sha1", "sha256", "sha384", "sha512", "sha3_256", "sha3_512", "blake2b", "blake2s"):
-            yield hashlib.new(name, value).digest()
-    # The commitment to a message and its tokens without its salt, and with one of zeros.
-    for salt in (b"", bytes(32)):
-        yield hashlib.sha256(salt + message + messages.lp(token)).digest()
-        yield messages.source_commitment([salt], [message], [[token]])
+    texts = (container(number).encode(), container(number).lower().encode())
+    return guesses(_token(number), hashlib.sha256(f"M{number}".encode()).digest(), texts)
 
 
 def test_nothing_that_comes_of_a_prf_output_goes_to_the_key_holder(wired: Wired, sent: list[Message]) -> None:
     outputs = list(_outputs(wired))
-    secret = [value for output in outputs for value in _derived(output)]
+    secret = [value for output in outputs for value in derived(output)]
     needles = Needles(
-        [w for value in secret for w in _windows(value)] + [s for value in secret for s in spellings(value[:WINDOW])]
+        [w for value in secret for w in windows(value)] + [s for value in secret for s in spellings(value[:WINDOW])]
     )
     # The search finds them where they are: the lookups of what matched stand in the set that the querier took.
     taken = b"".join(path.read_bytes() for path in (wired.root / "ics2" / "data" / "taken").rglob("tickets"))
@@ -158,7 +134,7 @@ def test_nothing_that_can_be_tried_against_guesses_goes_to_the_key_holder(sent: 
     hashes = [value for number in range(ASKED) for value in _guesses(number)]
     texts = [text for number in range(ASKED) for text in (container(number).encode(), _token(number))]
     needles = Needles(
-        [w for value in hashes for w in _windows(value)] + [s for value in (*hashes, *texts) for s in spellings(value)]
+        [w for value in hashes for w in windows(value)] + [s for value in (*hashes, *texts) for s in spellings(value)]
     )
     planted = hashlib.sha256(_token(3)).digest()
     assert needles.found_in(b"..." + planted[5:20] + b"...") != set()

@@ -18,6 +18,7 @@ from connector_psi.encoding.manifest import (
     FileEntry,
     Files,
     Manifest,
+    NameWeights,
     decode_time,
     encode_manifest,
     encode_time,
@@ -25,6 +26,7 @@ from connector_psi.encoding.manifest import (
 )
 from connector_psi.encoding.sealedfile import SealedFile, seal_file
 from connector_psi.encoding.tickets import (
+    FIRST_NAME_FAMILY,
     Ticket,
     TicketFile,
     decode_ticket,
@@ -78,13 +80,18 @@ def mutations(draw: st.DrawFn) -> Callable[[bytes], bytes]:
 
 # --- round trips
 
-tickets = st.builds(
+_told = {
+    "ticket_id": st.binary(min_size=16, max_size=16),
+    "token_class": st.sampled_from(sorted(TokenClass)),
+    "category": bytes_of,
+    "redeem": st.binary(min_size=8, max_size=8),
+}
+tickets = st.builds(Ticket, family=st.integers(0, FIRST_NAME_FAMILY - 1), **_told) | st.builds(
     Ticket,
-    ticket_id=st.binary(min_size=16, max_size=16),
-    token_class=st.sampled_from(sorted(TokenClass)),
-    category=bytes_of,
-    family=bytes_of,
-    redeem=st.binary(min_size=8, max_size=8),
+    family=st.integers(FIRST_NAME_FAMILY, 255),
+    shape=st.sampled_from([0, 1, 2, 4, 5, 6]),
+    part=st.integers(1, 255),
+    **_told,
 )
 
 
@@ -146,7 +153,11 @@ def manifests(draw: st.DrawFn) -> Manifest:
         not_after=f"{third.isoformat(timespec='seconds')}Z",
         delta_chain_start=draw(hex32),
         synthetic=draw(st.booleans()),
-        families=tuple(sorted(draw(st.sets(bytes_of)))),
+        families=(families := tuple(sorted(draw(st.sets(bytes_of))))),
+        name_rules=draw(texts) if families and families[-1] >= FIRST_NAME_FAMILY else None,
+        name_weights=NameWeights(version=draw(texts), sha256=draw(hex32))
+        if families and families[-1] >= FIRST_NAME_FAMILY
+        else None,
     )
 
 

@@ -421,7 +421,7 @@ def test_nothing_is_told_before_a_checkpoint_covers_the_decision(federation: Fed
 @pytest.mark.parametrize(
     "change",
     [
-        {"identifiers": 0}, {"identifiers": 25}, {"expires_ms": 0}, {"expires_ms": 1 << 60}, {"request_id": bytes(15)},
+        {"identifiers": 0}, {"identifiers": 65}, {"expires_ms": 0}, {"expires_ms": 1 << 60}, {"request_id": bytes(15)},
         {"actor_commitments": bytes(32)}, {"case_reference": " "}, {"case_reference": "x" * 201}, {"offence": ""},
         {"necessity": "x" * 4001},
     ],
@@ -470,7 +470,7 @@ def test_a_request_is_of_its_signer_and_of_an_agreement_that_needs_it(federation
 def test_what_cannot_be_asked_for(tmp_path: Path, change: dict[str, Any], kind: type[Exception]) -> None:
     from tests.privacy.staging import container
 
-    many = [(CONTAINER[0], container(n)) for n in range(25)]
+    many = [(CONTAINER[0], container(n)) for n in range(65)]
     federation = begun(tmp_path, (message("S1", CONTAINER), message("S2"), message("S3", *many)))
     try:
         said: dict[str, Any] = {

@@ -105,6 +105,8 @@ class Party(_message.Message):
     GENDER_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     COUNTRY_FIELD_NUMBER: _builtins.int
+    CITY_FIELD_NUMBER: _builtins.int
+    POSTCODE_FIELD_NUMBER: _builtins.int
     role: _builtins.str
     kind: _builtins.str
     """person, organisation or unknown."""
@@ -116,6 +118,9 @@ class Party(_message.Message):
     gender: _builtins.str
     address: _builtins.str
     country: _builtins.str
+    city: _builtins.str
+    """Of the address, where the source keeps them apart; they stand in address too."""
+    postcode: _builtins.str
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -136,10 +141,12 @@ class Party(_message.Message):
         gender: _builtins.str = ...,
         address: _builtins.str = ...,
         country: _builtins.str = ...,
+        city: _builtins.str = ...,
+        postcode: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "birth_date", b"birth_date", "birth_place", b"birth_place", "country", b"country", "gender", b"gender", "kind", b"kind", "name", b"name", "nationalities", b"nationalities", "role", b"role", "source_path", b"source_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "aliases", b"aliases", "birth_date", b"birth_date", "birth_place", b"birth_place", "city", b"city", "country", b"country", "gender", b"gender", "kind", b"kind", "name", b"name", "nationalities", b"nationalities", "postcode", b"postcode", "role", b"role", "source_path", b"source_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +517,7 @@ class Evidence(_message.Message):
     SOURCE_PATH_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     identifier_type: _builtins.str
+    """An identifier type, or of a name the group of its keys' families: person_name, person_birth, company_name, name_place."""
     source_path: _builtins.str
     role: _builtins.str
     def __init__(
@@ -541,6 +549,8 @@ class Match(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     CASE_ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    CORROBORATORS_FIELD_NUMBER: _builtins.int
     match_id: _builtins.str
     agreement: _builtins.str
     record_ref: _builtins.str
@@ -550,10 +560,18 @@ class Match(_message.Message):
     """Unix time in milliseconds."""
     case_id: _builtins.str
     resume_token: _builtins.int
+    band: _builtins.str
+    """Where a name is part of the match: how sure the model is that it is the same, possible or strong; else empty."""
     @_builtins.property
-    def identifier_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def identifier_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As in Evidence."""
+
     @_builtins.property
     def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]: ...
+    @_builtins.property
+    def corroborators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What agrees besides that name: birth_date, birth_year, country, city, postcode, identifier."""
+
     def __init__(
         self,
         *,
@@ -567,10 +585,12 @@ class Match(_message.Message):
         evidence: _abc.Iterable[Global___Evidence] | None = ...,
         case_id: _builtins.str = ...,
         resume_token: _builtins.int = ...,
+        band: _builtins.str = ...,
+        corroborators: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "case_id", b"case_id", "category", b"category", "evidence", b"evidence", "found_ms", b"found_ms", "identifier_types", b"identifier_types", "match_id", b"match_id", "record_ref", b"record_ref", "resume_token", b"resume_token", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "band", b"band", "case_id", b"case_id", "category", b"category", "corroborators", b"corroborators", "evidence", b"evidence", "found_ms", b"found_ms", "identifier_types", b"identifier_types", "match_id", b"match_id", "record_ref", b"record_ref", "resume_token", b"resume_token", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -900,6 +920,8 @@ class Case(_message.Message):
     ERASED_ENTRY_FIELD_NUMBER: _builtins.int
     ERASED_FIELDS_FIELD_NUMBER: _builtins.int
     RECALL_ID_FIELD_NUMBER: _builtins.int
+    BAND_FIELD_NUMBER: _builtins.int
+    CORROBORATORS_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Hexadecimal request_id."""
     side: _builtins.str
@@ -932,6 +954,8 @@ class Case(_message.Message):
     erased_entry: _builtins.int
     recall_id: _builtins.str
     """Querier: the recall that waits for somebody to acknowledge it; no fields are shown meanwhile."""
+    band: _builtins.str
+    """As in Match; at the owner as it judged the claim itself."""
     @_builtins.property
     def fields(self) -> _containers.MessageMap[_builtins.str, Global___Values]:
         """Querier: the disclosed fields. Owner: what would be, or was, disclosed."""
@@ -954,6 +978,8 @@ class Case(_message.Message):
 
     @_builtins.property
     def erased_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def corroborators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -989,10 +1015,12 @@ class Case(_message.Message):
         erased_entry: _builtins.int = ...,
         erased_fields: _abc.Iterable[_builtins.str] | None = ...,
         recall_id: _builtins.str = ...,
+        band: _builtins.str = ...,
+        corroborators: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "recall_id", b"recall_id", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "band", b"band", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "corroborators", b"corroborators", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "recall_id", b"recall_id", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

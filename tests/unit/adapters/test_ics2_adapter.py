@@ -252,6 +252,7 @@ def test_parties_say_what_they_are_and_at_which_level() -> None:
         ("declarant", PartyKind.UNKNOWN, "Agent"),
     ]
     assert {(x.address, x.country) for x in record.parties} == {("Weg 1, 10115 Berlin, DE", "DE")}
+    assert {(x.city, x.postcode) for x in record.parties} == {("Berlin", "10115")}
     assert record.parties[0].source_path == f"{MASTER}/consignmentHouseLevel/consignee"
     assert "master consignee: Import GmbH" in record.fields[Field.PARTY_NAMES]
     [alone], _ = read(ens(master=party("consignee", "Import GmbH", "2")))

@@ -561,17 +561,19 @@ def test_parties_are_taken_as_the_source_wrote_them() -> None:
             '[[party]]\nrole = "subject"\nkind = {column = "k", map = {N = "person", J = "organisation"}}\n'
             'name = ["surname", "forenames"]\naliases = "aka"\nsplit = "|"\nbirth_date = "born"\nbirth_place = "place"\n'
             'nationality = "nat"\ngender = "sex"\naddress = ["street", "city"]\ncountry = "land"\n'
+            'city = "city"\npostcode = "zip"\n'
         )
     )
     row: dict[str, object] = {
         "id": 1, "k": "N", "surname": "Muster", "forenames": "Erika", "aka": "Gabler| Eri |n/a", "born": "17.05.1980",
         "place": "Berlin", "nat": "D|AUT", "sex": "F", "street": "Weg 1\n", "city": "n/a", "land": "deu",
+        "zip": "10115",
     }  # fmt: skip
     assert one(text, **row).parties == (
         Party(
             "subject", PartyKind.PERSON, "Muster, Erika", "surname+forenames", aliases=("Gabler", "Eri"),
             birth_date="1980-05-17", birth_place="Berlin", nationalities=("DE", "AT"), gender="F", address="Weg 1",
-            country="DE",
+            country="DE", postcode="10115",
         ),
     )  # fmt: skip
     odd = mapped(text, list(row), list({**row, "k": "X", "born": "spring", "nat": "Atlantis", "land": "QQ"}.values()))

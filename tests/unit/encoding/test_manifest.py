@@ -322,3 +322,45 @@ def test_swapped_files_are_refused(published: tuple[Manifest, Path, Path]) -> No
     manifest, first, second = published
     with pytest.raises(FormatError):
         verify_files(manifest, second, first)
+
+
+# --- names
+
+
+NAMED: dict[str, Any] = {
+    "families": [1, 66],
+    "name_rules": "cp-name-1",
+    "name_weights": {"version": "cp-names-1", "sha256": "0f" * 32},
+}
+
+
+def test_rules_and_weights_of_names_go_with_families_of_names() -> None:
+    raw = canonical(fields() | NAMED)
+    manifest = parse_manifest(raw)
+    assert manifest.name_weights is not None
+    assert (manifest.name_rules, manifest.name_weights.version) == ("cp-name-1", "cp-names-1")
+    assert encode_manifest(manifest) == raw
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name_rules": None},
+        {"name_weights": None},
+        {"families": [1, 63]},
+        {"name_weights": {"version": "cp-names-1"}},
+        {"name_weights": {"version": "cp-names-1", "sha256": "0F" * 32}},
+        {"name_rules": ""},
+    ],
+)
+def test_half_of_what_concerns_names_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(FormatError, match="manifest"):
+        parse_manifest(canonical(fields() | NAMED | changes))
+
+
+def test_a_manifest_without_names_has_no_word_about_them() -> None:
+    for more in ({"name_rules": None}, {"name_rules": None, "name_weights": None}):
+        with pytest.raises(FormatError, match="canonical"):
+            parse_manifest(canonical(fields() | more))
+    with pytest.raises(FormatError, match="manifest"):
+        parse_manifest(canonical(fields() | {"families": [1, 64]}))

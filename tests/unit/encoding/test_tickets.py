@@ -36,6 +36,7 @@ from connector_psi.errors import ConflictError, FormatError, ProtocolError, Unav
 AGREEMENT = "SIS-OBJ:ics2-sis"
 EPOCH = 7
 TICKET = Ticket(bytes(range(16)), TokenClass.CONTACT, category=9, family=12, redeem=b"redeem!!")
+NAMED = replace(TICKET, family=72, shape=5, part=3)
 
 
 class Seeded:
@@ -53,7 +54,14 @@ def pieces(packed: bytes, width: int) -> list[bytes]:
 def sealed(n: int, seed: int = 1) -> tuple[bytes, bytes, list[Ticket], bytes]:
     source = Seeded(seed)
     lookups, keys = source.bytes(16 * n), source.bytes(32 * n)
-    some = [replace(TICKET, ticket_id=source.bytes(16), family=i % 256) for i in range(n)]
+    some = [
+        replace(TICKET, ticket_id=source.bytes(16), family=i % 64)
+        if i % 2
+        else replace(
+            TICKET, ticket_id=source.bytes(16), family=64 + i % 192, shape=(0, 1, 2, 4, 5, 6)[i % 6], part=255 - i % 200
+        )
+        for i in range(n)
+    ]
     return lookups, keys, some, seal_rows(AGREEMENT, EPOCH, lookups, keys, some, source)
 
 
@@ -115,6 +123,8 @@ def test_columns_and_tickets_give_the_same_rows() -> None:
         bytes(t.token_class for t in some),
         bytes(t.category for t in some),
         bytes(t.family for t in some),
+        bytes(t.shape for t in some),
+        bytes(t.part for t in some),
         b"".join(t.redeem for t in some),
     )
     assert columns == b"".join(map(encode_ticket, some))
@@ -165,13 +175,24 @@ def resealed(plaintext: bytes) -> tuple[bytes, bytes]:
     return seal_rows(AGREEMENT, EPOCH, lookup, key, plaintext, Seeded(3)), key
 
 
-@pytest.mark.parametrize("at", range(19, 24))
+@pytest.mark.parametrize("at", range(21, 24))
 @pytest.mark.parametrize("bit", [1, 0x80])
 def test_reserved_bytes_that_are_not_zero_are_a_violation(at: int, bit: int) -> None:
     plaintext = bytearray(encode_ticket(TICKET))
     plaintext[at] ^= bit
     row, key = resealed(bytes(plaintext))
     with pytest.raises(ProtocolError, match="reserved"):
+        open_row(AGREEMENT, EPOCH, row, key)
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "part"), [(12, 1, 0), (12, 0, 1), (63, 4, 1), (64, 0, 0), (64, 3, 1), (64, 7, 1), (255, 8, 255)]
+)
+def test_a_shape_or_part_that_says_nothing_is_a_violation(family: int, shape: int, part: int) -> None:
+    plaintext = bytearray(encode_ticket(TICKET))
+    plaintext[18:21] = bytes([family, shape, part])
+    row, key = resealed(bytes(plaintext))
+    with pytest.raises(ProtocolError, match="shape or part"):
         open_row(AGREEMENT, EPOCH, row, key)
 
 
@@ -200,6 +221,9 @@ def test_a_plaintext_has_32_bytes(length: int) -> None:
         replace(TICKET, category=256),
         replace(TICKET, category=-1),
         replace(TICKET, family=256),
+        *(replace(NAMED, **field) for field in ({"shape": 3}, {"shape": 8}, {"part": 0}, {"part": 256}, {"part": -1})),
+        replace(TICKET, shape=1),
+        replace(TICKET, part=1),
     ],
 )
 def test_a_ticket_out_of_range_is_not_sealed(bad: Ticket) -> None:
@@ -219,7 +243,7 @@ def test_an_empty_batch_is_empty() -> None:
 
 
 def test_a_ticket_hides_what_it_redeems() -> None:
-    assert repr(TICKET) == "Ticket(token_class=<TokenClass.CONTACT: 2>, category=9, family=12)"
+    assert repr(TICKET) == "Ticket(token_class=<TokenClass.CONTACT: 2>, category=9, family=12, shape=0, part=0)"
 
 
 # --- the file

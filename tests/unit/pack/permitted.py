@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from connector_psi import policy
+from connector_psi.domain.naming.judging import Band
 from connector_psi.domain.purposes import CATEGORIES, ProfileRole, Purpose, Status
 from connector_psi.domain.records import Field, IdentifierType
 from connector_psi.errors import ConfigError
 from connector_psi.pack.reading import load_policy
 from connector_psi.policy import Agreement, PolicyPack, Requires, Template
+from connector_psi.protocol.tokens import name_groups
 
 NODES: Final = Path(__file__).resolve().parents[3] / "nodes"
 GOLDEN: Final = Path(__file__).parent / "golden" / "permitted.csv"
@@ -71,6 +73,8 @@ class Permitted:
     """Identifier types of which one token is a match."""
     with_another: str
     """Those that need a second token."""
+    names: str
+    """Families of name keys that the querier can ask with, and what must agree besides, by the band of the name."""
     fields: str
     categories: str
 
@@ -206,11 +210,22 @@ def _lines(
             purpose.value,
             " ".join(sorted(alone)),
             " ".join(sorted(pairs)),
+            _by_name(agreement, querier),
             "; ".join(names),
             " ".join(sorted(categories)),
         )
         for names, categories in about.items()
     ]
+
+
+def _by_name(agreement: Agreement, querier: ProfileRole) -> str:
+    groups = name_groups(agreement, querier)
+    if not groups:
+        return ""
+    besides = (
+        f"{band} with {' '.join(sorted(policy._enough_with(agreement, band)))}" for band in (Band.POSSIBLE, Band.STRONG)
+    )
+    return "; ".join((" ".join(sorted(groups)), *besides))
 
 
 def encode(lines: Sequence[Permitted]) -> str:

@@ -22,6 +22,7 @@ from connector_psi.protocol.owner import (
     prove,
 )
 from connector_psi.protocol.querier import Batch, SetView, plan_sizes
+from connector_psi.protocol.tokens import Token
 from tests.simulation.federation import SeededRandom
 
 AGREEMENT, EPOCH = "SIS-OBJ:ics2-sis", 3
@@ -132,10 +133,16 @@ def test_an_element_that_is_none_is_refused() -> None:
         evaluate(KEYS, bad)
 
 
-def _view(tmp_path: Path, holders: list[list[int]]) -> SetView:
-    """A set of records, each holding the tokens of some numbers."""
+def _seal(n: int) -> Token:
+    return Token(_token(n), TokenClass.OBJECT, 9, IdentifierType.SEAL)
+
+
+def _view(tmp_path: Path, holders: list[list[int]], named: list[Token] | None = None) -> SetView:
+    """A set of records, each holding the tokens of some numbers; before them one that holds what is named."""
     encoder = SetEncoder(AGREEMENT, EPOCH, {TokenClass.OBJECT: KEYS}, K_TICKET, K_REDEEM, RANDOM)
-    items = [EncodeItem(r, 0, tuple((IdentifierType.SEAL, _token(n)) for n in own)) for r, own in enumerate(holders)]
+    items = [EncodeItem(r, 0, tuple(_seal(n) for n in own)) for r, own in enumerate(holders)]
+    if named is not None:
+        items.insert(0, EncodeItem(len(items), 0, tuple(named)))
     # In batches of two, so that counts must carry over from one to the next.
     encoded = list(encoder.encode(items[i : i + 2] for i in range(0, len(items), 2)))
     rows = b"".join(e.rows for e in encoded)
@@ -162,15 +169,26 @@ def test_every_record_that_holds_a_token_is_found_and_nothing_else(tmp_path: Pat
     assert found == [(0, 0), (0, 1), (0, 2), (1, 0)]
 
 
+def test_one_token_of_two_parties_of_a_record_has_a_row_for_each(tmp_path: Path) -> None:
+    held = [replace(_seal(0), family=66, part=part, shape=shape) for part, shape in ((1, 2), (2, 5))]
+    view = _view(tmp_path, [[0]], [*held])
+    opened = view.join([suite.evaluate(KEYS.secret, [_token(0)])])
+    assert [(o.ticket.part, o.ticket.shape) for o in opened] == [(1, 2), (2, 5), (0, 0)]
+    first, second, other = (o.ticket for o in opened)
+    assert (first.ticket_id, first.redeem) == (second.ticket_id, second.redeem)
+    assert first.ticket_id != other.ticket_id
+
+
 def test_redeem_codes_prove_the_tokens_held_and_no_others(tmp_path: Path) -> None:
     view = _view(tmp_path, [[0, 1]])
     output = suite.evaluate(KEYS.secret, [_token(0)])
     (opened,) = view.join([output])
-    record = [(IdentifierType.SEAL, _token(0)), (IdentifierType.CONTAINER, _token(1))]
+    record = [_seal(0), Token(_token(1), TokenClass.OBJECT, 1, IdentifierType.CONTAINER)]
     code = opened.ticket.redeem
-    assert [kind for kind, _ in claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, record)] == [
-        IdentifierType.SEAL
-    ]
+    assert claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, record) == (record[0],)
+    # Two parties of one name have one token and one code, which covers both.
+    twice = [replace(record[0], part=part) for part in (1, 2)]
+    assert claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, [*twice, record[1]]) == tuple(twice)
     for wrong in (bytes(8), code[:7], b"", code + bytes(8)):
         with pytest.raises(ProtocolError):
             claimed_tokens(K_REDEEM, opened.ticket.ticket_id, wrong, record)

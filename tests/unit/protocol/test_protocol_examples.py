@@ -18,6 +18,9 @@ from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import Checkpoint, NoteSigner, encode_checkpoint, encode_vkey, sign_note
 from connector_psi.audit.entries import Event, Leaf, encode_leaf, parse_leaf
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.names import NAME_RULES_VERSION
+from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup, NameFamily
+from connector_psi.domain.naming.keys import NameKey
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
 from connector_psi.encoding import bloom, tickets
 from connector_psi.encoding import manifest as manifests
@@ -28,6 +31,7 @@ from connector_psi.oprf.group import SecretScalar
 from connector_psi.oprf.suite import EvaluatedElements, KeyPair
 from connector_psi.protocol import messages
 from connector_psi.protocol.querier import Batch, SetView
+from connector_psi.protocol.tokens import encode_key
 from connector_psi.rpc.interceptors import STATUS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -111,6 +115,32 @@ def test_ticket() -> None:
     sealed = tickets.seal_rows(*agreement(), raw("lookup_0"), raw("ticket_key_0"), [ticket], Nonce())
     assert sealed == raw("ticket_row")
     assert tickets.open_row(*agreement(), raw("ticket_row"), raw("ticket_key_0")) == ticket
+
+
+def test_ticket_of_a_name() -> None:
+    family, rule = NameFamily(EXAMPLE["name_family"]), FAMILY_TABLE[EXAMPLE["name_family"]]
+    key = NameKey(family, EXAMPLE["name_text"], ())
+    assert (EXAMPLE["name_rules"], rule.number) == (NAME_RULES_VERSION, number("name_family_number"))
+    assert encode_key(key) == raw("name_token")
+    redeem = tickets.make_redeem(raw("k_redeem"), raw("ticket_id"), raw("name_token"))
+    assert redeem == raw("name_redeem")
+    ticket = tickets.Ticket(
+        raw("ticket_id"), rule.token_class, 0, rule.number, redeem, number("name_shape"), number("name_part")
+    )
+    assert tickets.encode_ticket(ticket) == raw("name_ticket_plaintext")
+
+
+def test_families_of_names() -> None:
+    """The table says of each group the span of its numbers; what it says of classes is what the code has."""
+    for words, _, token_class, numbers in table("Name keys"):
+        group = FamilyGroup(code(words)[0])
+        rules = [rule for rule in FAMILY_TABLE.values() if rule.group is group]
+        spans = [tuple(map(int, span.split(" to "))) for span in numbers.split(", ")]
+        assert all(any(first <= rule.number <= last for first, last in spans) for rule in rules)
+        assert {rule.number for rule in rules} >= {end for span in spans for end in span}
+        if token_class != "of the name":
+            assert {rule.token_class.label for rule in rules} == {token_class}
+    assert len(table("Name keys")) == len(FamilyGroup)
 
 
 def dummy(i: int) -> bytes:

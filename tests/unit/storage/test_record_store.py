@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,20 @@ def test_parties_are_kept(store: Store) -> None:
     _put(store, record)
     with store.read() as tx:
         assert records.by_id(store, tx, 1) == (record, True)
+    placed = replace(record, parties=(replace(party, city="Den Haag", postcode="2511 CB"), party))
+    assert _put(store, placed) == [Outcome.UPDATED]
+    with store.read() as tx:
+        assert records.by_id(store, tx, 1) == (placed, True)
+
+
+def test_a_party_without_city_and_postcode_is_kept_as_it_was_before_they_were_known() -> None:
+    """So a row of an earlier version is read, and the same message again is no amendment of it."""
+    record = replace(
+        alert("A", BOX), parties=(Party("consignee", PartyKind.PERSON, "Novak, Ivana", "/x", country="NL"),)
+    )
+    value = json.loads(records._encode(record))
+    assert value["parties"] == [["consignee", "person", "Novak, Ivana", "/x", [], "", "", [], "", "", "NL"]]
+    assert records._decode(record.message_digest + json.dumps(value).encode(), 0) == record
 
 
 def test_nothing_of_a_record_stands_in_the_file_in_clear(store: Store, tmp_path: Path) -> None:
