@@ -63,8 +63,12 @@ def tokens_of(agreement: Agreement, records: Iterable[Record]) -> set[tuple[Iden
 def count_asked(agreement: Agreement, records: Sequence[Record]) -> int:
     """Return how many different tokens some records ask with: identifiers, and name keys of their parties."""
     groups = agreement.name_groups
-    parties = [party for record in records for party in record.parties] if groups else []
-    keys = {(key.family, key.text) for party in parties for key in names.asked_keys(party, groups)}
+    keys = {
+        (key.family, key.text)
+        for record in records
+        for party in (record.parties if groups else ())
+        for key in names.asked_keys(party, groups, names.contacts_of(record, party))
+    }
     return len(tokens_of(agreement, records)) + len(keys)
 
 
@@ -98,7 +102,7 @@ def join(agreement: Agreement, querier: Sequence[Record], owner: Sequence[Record
         for token in tokens_of(agreement, [record]):
             holders[token].append(record.source_ref)
         for part, party in enumerate(record.parties, 1):
-            for key, shape in names.held_keys(party, agreement.name_groups):
+            for key, shape in names.held_keys(party, agreement.name_groups, names.contacts_of(record, party)):
                 held[key.family, key.text].append((record.source_ref, part, shape))
     pairs = []
     for record in querier:
@@ -120,7 +124,7 @@ def _named(
     """Equal name keys of a record, by the reference of the owner's."""
     named: dict[str, _Parties] = defaultdict(lambda: defaultdict(list))
     for own, party in enumerate(record.parties, 1):
-        for key in names.asked_keys(party, agreement.name_groups):
+        for key in names.asked_keys(party, agreement.name_groups, names.contacts_of(record, party)):
             for ref, part, shape in held.get((key.family, key.text), ()):
                 named[ref][own, part].append(HeldKey(key, shape))
     return named

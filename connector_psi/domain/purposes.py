@@ -153,6 +153,7 @@ class TokenFamily(StrEnum):
     PERSON_BIRTH = FamilyGroup.PERSON_BIRTH.value
     COMPANY_NAME = FamilyGroup.COMPANY_NAME.value
     NAME_PLACE = FamilyGroup.NAME_PLACE.value
+    NAME_CONTACT = FamilyGroup.NAME_CONTACT.value
 
 
 class Handling(StrEnum):
@@ -306,14 +307,17 @@ HELD_BY: Final[Mapping[ProfileRole, tuple[str, ...]]] = MappingProxyType(
 
 An agreement names the categories of all the roles that may have it; each authority has those of its own role alone."""
 
-_ANY_NAME: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.COMPANY_NAME, FamilyGroup.NAME_PLACE})
-_ANY_PERSON: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.PERSON_BIRTH, FamilyGroup.NAME_PLACE})
-_ANY_COMPANY: Final = frozenset({FamilyGroup.COMPANY_NAME, FamilyGroup.NAME_PLACE})
+_WITH: Final = frozenset({FamilyGroup.NAME_PLACE, FamilyGroup.NAME_CONTACT})
+_ANY_NAME: Final = _WITH | {FamilyGroup.PERSON_NAME, FamilyGroup.COMPANY_NAME}
+_ANY_PERSON: Final = _WITH | {FamilyGroup.PERSON_NAME, FamilyGroup.PERSON_BIRTH}
+_ANY_COMPANY: Final = _WITH | {FamilyGroup.COMPANY_NAME}
 _YIELDS: Final[Mapping[str, frozenset[FamilyGroup]]] = MappingProxyType(
     {
         # Parties of declarations: names and addresses; no message has a date of birth.
         **dict.fromkeys(("ics2.", "ics.", "ncts.", "aes."), _ANY_NAME),
-        **dict.fromkeys(("sis.person.", "eis.person", "siena.person", "afis.person", "cise.person"), _ANY_PERSON),
+        # Alerts have no contacts.
+        "sis.person.": _ANY_PERSON - {FamilyGroup.NAME_CONTACT},
+        **dict.fromkeys(("eis.person", "siena.person", "afis.person", "cise.person"), _ANY_PERSON),
         **dict.fromkeys(("eis.company", "siena.company", "afis.company", "cise.organisation"), _ANY_COMPANY),
         # Maritime reports name masters, crews and owners beside the ship.
         **dict.fromkeys(("cise.vessel", "cise.incident", "cise.risk"), _ANY_PERSON | _ANY_COMPANY),

@@ -142,6 +142,13 @@ class WitnessSection(_Section):
         return self
 
 
+class NamesSection(_Section):
+    """What the node brings to names besides the rules, which are the same for all."""
+
+    unlocode: tuple[str, ...] = Field(default=(), max_length=16)
+    """UN/LOCODE as CSV files; without them a code in place of a city's name meets that code alone."""
+
+
 class TranscriptSection(_Section):
     """A recording of the peer port, for synthetic federations."""
 
@@ -158,6 +165,7 @@ class NodeConfig(_Section):
     publish: PublishSection = PublishSection()
     disclosure: DisclosureSection = DisclosureSection()
     log: LogSection = LogSection()
+    names: NamesSection = NamesSection()
     transcript: TranscriptSection = TranscriptSection()
     witnesses: tuple[WitnessSection, ...] = Field(default=(), max_length=16)
 

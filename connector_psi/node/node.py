@@ -39,6 +39,7 @@ from connector_psi.domain.records import Record
 from connector_psi.errors import (
     AuditError,
     ConfigError,
+    FormatError,
     ProofInvalidError,
     PurposeRefusedError,
     UnavailableError,
@@ -83,6 +84,19 @@ class Bound:
         return self.agreement.code
 
 
+def _take_places(config: NodeConfig) -> None:
+    if not config.names.unlocode:
+        return
+    from connector_psi.domain.naming.places import load_unlocode  # noqa: PLC0415 - the gazetteer is not small
+
+    try:
+        load_unlocode(*config.names.unlocode)
+    except OSError as error:
+        raise ConfigError(f"node.toml: names.unlocode: {error.filename}: {error.strerror}") from None
+    except FormatError as error:
+        raise ConfigError(f"node.toml: names.unlocode: {error}") from None
+
+
 class Node:
     """One authority's node, open in this process alone.
 
@@ -103,6 +117,7 @@ class Node:
         self.config: NodeConfig
         self.layout: Layout
         self.config, self.layout = load_config(directory)
+        _take_places(self.config)
         self.layout.data.mkdir(mode=0o700, exist_ok=True)
         self._lock = DirectoryLock(self.layout.lock)
         try:

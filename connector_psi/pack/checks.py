@@ -150,8 +150,8 @@ def _of_names(template: Template) -> Iterator[tuple[str, str]]:
         yield "families", f"{', '.join(beyond)}: never asked with for this purpose"
     if FamilyGroup.PERSON_BIRTH in groups and FamilyGroup.PERSON_NAME not in groups:
         yield "families", "person_birth goes with person_name"
-    if FamilyGroup.NAME_PLACE in groups and not groups & CLASS_OF_NAMES.keys():
-        yield "families", "name_place goes with person_name or company_name"
+    if groups and not groups & CLASS_OF_NAMES.keys():
+        yield "families", "name_place and name_contact go with person_name or company_name"
     if bool(groups) is not (terms is not None):
         yield "names", "what makes a name a match is said where families has names, and only there"
     if terms is None:

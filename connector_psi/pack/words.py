@@ -86,6 +86,7 @@ FAMILY_WORDS: Final[Mapping[TokenFamily, str]] = MappingProxyType(
         TokenFamily.PERSON_BIRTH: "names of persons with a date of birth",
         TokenFamily.COMPANY_NAME: "names of companies",
         TokenFamily.NAME_PLACE: "names with a country, a city or a postcode",
+        TokenFamily.NAME_CONTACT: "names with a telephone number or the domain of an e-mail address",
     }
 )
 CORROBORATOR_WORDS: Final[Mapping[Corroborator, str]] = MappingProxyType(
@@ -95,6 +96,8 @@ CORROBORATOR_WORDS: Final[Mapping[Corroborator, str]] = MappingProxyType(
         Corroborator.COUNTRY: "country",
         Corroborator.CITY: "city",
         Corroborator.POSTCODE: "postcode",
+        Corroborator.PHONE: "telephone number",
+        Corroborator.EMAIL_DOMAIN: "domain of the e-mail address",
         Corroborator.IDENTIFIER: "identifier of the same record",
     }
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from connector_psi import policy
@@ -22,7 +22,7 @@ from connector_psi.domain.naming.judging import Weights
 from connector_psi.domain.naming.keys import HeldKey, NameKey, Shape
 from connector_psi.domain.naming.shipped import load_shipped
 from connector_psi.domain.purposes import ProfileRole
-from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Party, Record, TokenClass
+from connector_psi.domain.records import IDENTIFIER_TABLE, Identifier, IdentifierType, Party, Record, TokenClass
 from connector_psi.encoding.tickets import MAX_PART
 from connector_psi.errors import ProtocolError
 from connector_psi.protocol.messages import encode_token
@@ -98,7 +98,8 @@ def record_tokens(
     ]
     if groups:
         for part, party in enumerate(record.parties[:MAX_PART], 1):
-            found += _name_tokens(agreement, party, part, side, groups)
+            contacts = names.contacts_of(record, party) if FamilyGroup.NAME_CONTACT in groups else ()
+            found += _name_tokens(agreement, party, contacts, part, side, groups)
     return list({(token.value, token.part): token for token in found}.values())
 
 
@@ -113,12 +114,17 @@ def is_born(party: Party, groups: Collection[FamilyGroup]) -> bool:
 
 
 def _name_tokens(
-    agreement: policy.Agreement, party: Party, part: int, side: Side, groups: Collection[FamilyGroup]
+    agreement: policy.Agreement,
+    party: Party,
+    contacts: Sequence[Identifier],
+    part: int,
+    side: Side,
+    groups: Collection[FamilyGroup],
 ) -> Iterator[Token]:
     held: Iterable[HeldKey] = (
-        names.held_keys(party, groups)
+        names.held_keys(party, groups, contacts)
         if side is Side.OWNER
-        else (HeldKey(key, Shape(0)) for key in names.asked_keys(party, groups))
+        else (HeldKey(key, Shape(0)) for key in names.asked_keys(party, groups, contacts))
     )
     for key, shape in held:
         if _is_asked(agreement, key.family, groups):
@@ -131,7 +137,7 @@ _NAMES_OF = {TokenClass.PERSON: FamilyGroup.PERSON_NAME, TokenClass.ORGANISATION
 
 def _is_asked(agreement: policy.Agreement, family: str, groups: Collection[FamilyGroup]) -> bool:
     rule = FAMILY_TABLE[family]
-    # A place goes with the names of a kind, and is none of its own.
+    # A place or a contact goes with the names of a kind, and is none of its own.
     return rule.token_class in agreement.classes and rule.group in groups and _NAMES_OF[rule.token_class] in groups
 
 

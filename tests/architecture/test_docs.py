@@ -256,7 +256,9 @@ def test_the_settings_are_those_of_the_node() -> None:
             # A list of tables, none by default.
             section, place, required = get_args(section)[0], f"{section_name}[]", "required"
         for name, field in section.model_fields.items():
-            actual[f"{place}.{name}"] = required if field.is_required() else str(field.default) or "empty"
+            actual[f"{place}.{name}"] = (
+                required if field.is_required() else str(field.default if field.default != () else "") or "empty"
+            )
     assert documented == actual
 
 

@@ -218,6 +218,31 @@ def test_persons_and_companies_are_cross_checked_and_the_owner_judges_again(tmp_
             assert "names" in view.fields
 
 
+def test_a_contact_of_the_same_party_corroborates_a_name_and_one_of_another_does_not(tmp_path: Path) -> None:
+    """Two mailboxes of one firm are two identifiers; the firm's domain with the firm's name is what both sides know."""
+
+    def mail(value: str, role: str) -> Identifier:
+        return Identifier(IdentifierType.EMAIL, value, f"/{role}/email", role)
+
+    firm = Party("subject", PartyKind.ORGANISATION, "Kwyzibo Maritime Trading BV", "$.company")
+    held = replace(
+        known_to_europol("E1", firm, category="eis.company"), identifiers=(mail("ops@kwyzibo.example", "subject"),)
+    )
+    own, other = party("KWYZIBO MARITIME TRADING"), party("Ostermeier Blom", role="consignor")
+    asked = [
+        declared("M1", own, other, identifiers=(mail("import@kwyzibo.example", "consignee"),)),
+        declared("M2", own, other, identifiers=(mail("import@kwyzibo.example", "consignor"),)),
+        declared("M3", own, other),
+    ]
+    with running(tmp_path, "ics2", "europol") as federation:
+        take_in(federation, europol=[held], ics2=asked)
+        (found,) = matches(federation, CROSS_CHECK)
+        assert found.payload["record_ref"] == "M1"
+        assert found.payload["types"] == ["company_name", "name_contact"]
+        assert found.payload["corroborators"] == [Corroborator.EMAIL_DOMAIN.value]
+        assert weak(federation, CROSS_CHECK) == 2
+
+
 @pytest.mark.parametrize("what", ["names alone", "a place alone"])
 def test_a_querier_that_claims_less_than_the_rule_is_told_nothing(tmp_path: Path, what: str) -> None:
     with running(tmp_path, "ics2", "europol") as federation:

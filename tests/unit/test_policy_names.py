@@ -142,10 +142,12 @@ def test_what_a_source_cannot_yield_is_asked_by_nobody() -> None:
         FamilyGroup.PERSON_NAME,
         FamilyGroup.COMPANY_NAME,
         FamilyGroup.NAME_PLACE,
+        FamilyGroup.NAME_CONTACT,
     }, "no message of customs has a date of birth, and siena.* is not theirs"
     assert name_groups(ProfileRole.NATIONAL_UNIT, named) == set(FamilyGroup)
     assert name_groups(ProfileRole.NSIS, ("sis.26",)) == frozenset()
     assert name_groups(ProfileRole.CUSTOMS, ("csm.event",)) == frozenset()
+    assert FamilyGroup.NAME_CONTACT not in name_groups(ProfileRole.NSIS, ("sis.26", "sis.person.26"))
     assert FamilyGroup.COMPANY_NAME not in name_groups(ProfileRole.NSIS, ("sis.26", "sis.person.26"))
 
 
@@ -181,7 +183,7 @@ def with_names(**changes: object) -> Names:
         ({"names": with_names(weights="cp-names-0")}, ["names.weights: a version"]),
         ({"families": families("person_name", "name_place")}, ["families: identifiers are matched"]),
         ({"families": families("exact", "company_name", "person_name")}, ["families: company_name", "classes: every"]),
-        ({"families": families("exact", "name_place")}, ["families: name_place goes", "classes: every"]),
+        ({"families": families("exact", "name_place")}, ["families: name_place and name_contact go", "classes: every"]),
         ({"families": families("exact", "person_birth")}, ["families: person_birth goes"]),
         ({"classes": (TokenClass.OBJECT,)}, ["classes: every", "capacity: every"]),
     ],

@@ -69,11 +69,12 @@ def join(labelled: Labelled, advance: Advance | None = None, families: Collectio
     background = labelled.background()
     # Where every party matches something, all of them are the crowd.
     any_background = any(background) and not labelled.only_labelled
+    seen = set(judging.families_of(labelled.kind))
     done = 0
     for number, party in enumerate(labelled.parties):
         asked = names.keys_of(party, families, held=False)
         own = [key for key in asked if FAMILY_TABLE[key.family].token_class is labelled.kind]
-        telling = [key for key in own if FAMILY_TABLE[key.family].group is not FamilyGroup.NAME_PLACE]
+        telling = [key for key in own if key.family in seen]
         found.asked += len(telling)
         found.asked_most = max(found.asked_most, len(telling))
         if background[number] or not any_background:

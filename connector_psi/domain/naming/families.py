@@ -24,6 +24,8 @@ class FamilyGroup(StrEnum):
     COMPANY_NAME = "company_name"
     NAME_PLACE = "name_place"
     """Names with a country, a city or a postcode."""
+    NAME_CONTACT = "name_contact"
+    """Names with a telephone number or the domain of an e-mail address."""
 
 
 class Corroborator(StrEnum):
@@ -35,12 +37,22 @@ class Corroborator(StrEnum):
     COUNTRY = "country"
     CITY = "city"
     POSTCODE = "postcode"
+    PHONE = "phone"
+    EMAIL_DOMAIN = "email_domain"
+    """The registered domain of an e-mail address; of a provider that gives everybody one it says nothing."""
     IDENTIFIER = "identifier"
     """An exact identifier of the same record: a document, a phone, a company number, a container."""
 
 
 POSSIBLE_WITH: Final = frozenset(
-    {Corroborator.BIRTH_DATE, Corroborator.CITY, Corroborator.POSTCODE, Corroborator.IDENTIFIER}
+    {
+        Corroborator.BIRTH_DATE,
+        Corroborator.CITY,
+        Corroborator.POSTCODE,
+        Corroborator.PHONE,
+        Corroborator.EMAIL_DOMAIN,
+        Corroborator.IDENTIFIER,
+    }
 )
 """What suffices with a name that is possibly the same; the shipped policies say so too."""
 STRONG_WITH: Final = frozenset({Corroborator.COUNTRY, Corroborator.BIRTH_YEAR})
@@ -64,6 +76,8 @@ class NameFamily(StrEnum):
     PERSON_COUNTRY = "person-country"
     PERSON_CITY = "person-city"
     PERSON_POSTCODE = "person-postcode"
+    PERSON_PHONE = "person-phone"
+    PERSON_DOMAIN = "person-domain"
     COMPANY_NAME = "company-name"
     """All that a name consists of."""
     COMPANY_CORE = "company-core"
@@ -80,6 +94,8 @@ class NameFamily(StrEnum):
     COMPANY_COUNTRY = "company-country"
     COMPANY_CITY = "company-city"
     COMPANY_POSTCODE = "company-postcode"
+    COMPANY_PHONE = "company-phone"
+    COMPANY_DOMAIN = "company-domain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +124,8 @@ FAMILY_TABLE: Final[Mapping[str, FamilyRule]] = MappingProxyType(
         _F.PERSON_COUNTRY: FamilyRule(72, _P, _G.NAME_PLACE, _C.COUNTRY),
         _F.PERSON_CITY: FamilyRule(73, _P, _G.NAME_PLACE, _C.CITY),
         _F.PERSON_POSTCODE: FamilyRule(74, _P, _G.NAME_PLACE, _C.POSTCODE),
+        _F.PERSON_PHONE: FamilyRule(75, _P, _G.NAME_CONTACT, _C.PHONE),
+        _F.PERSON_DOMAIN: FamilyRule(76, _P, _G.NAME_CONTACT, _C.EMAIL_DOMAIN),
         _F.COMPANY_NAME: FamilyRule(90, _O, _G.COMPANY_NAME),
         _F.COMPANY_CORE: FamilyRule(91, _O, _G.COMPANY_NAME),
         _F.COMPANY_CONCEPTS: FamilyRule(92, _O, _G.COMPANY_NAME),
@@ -118,5 +136,7 @@ FAMILY_TABLE: Final[Mapping[str, FamilyRule]] = MappingProxyType(
         _F.COMPANY_COUNTRY: FamilyRule(80, _O, _G.NAME_PLACE, _C.COUNTRY),
         _F.COMPANY_CITY: FamilyRule(81, _O, _G.NAME_PLACE, _C.CITY),
         _F.COMPANY_POSTCODE: FamilyRule(82, _O, _G.NAME_PLACE, _C.POSTCODE),
+        _F.COMPANY_PHONE: FamilyRule(83, _O, _G.NAME_CONTACT, _C.PHONE),
+        _F.COMPANY_DOMAIN: FamilyRule(84, _O, _G.NAME_CONTACT, _C.EMAIL_DOMAIN),
     }
 )

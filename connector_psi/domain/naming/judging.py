@@ -51,6 +51,7 @@ class NameVerdict(NamedTuple):
     """What agrees besides the name, among the keys of the group."""
 
 
+_BESIDES: Final = frozenset({FamilyGroup.NAME_PLACE, FamilyGroup.NAME_CONTACT})
 _NAMES: Final = frozenset({FamilyGroup.PERSON_NAME, FamilyGroup.COMPANY_NAME})
 _DATES: Final = frozenset({NameFamily.PERSON_BIRTH_INITIAL, NameFamily.PERSON_BIRTH_DAY, NameFamily.PERSON_BIRTH_YEAR})
 _DAY_ALONE: Final = frozenset({NameFamily.PERSON_BIRTH_DAY})
@@ -62,12 +63,10 @@ _SLOTS: Final = 2 * len(_SHAPES) + len(_COUNTS) + 2
 
 
 def families_of(kind: TokenClass) -> tuple[str, ...]:
-    """Return the families that the model of a kind sees, in the order of its columns; places only corroborate."""
-    return tuple(
-        name
-        for name, rule in FAMILY_TABLE.items()
-        if rule.token_class is kind and rule.group is not FamilyGroup.NAME_PLACE
-    )
+    """Return the families that the model of a kind sees, in the order of its columns; places and contacts only
+    corroborate.
+    """
+    return tuple(name for name, rule in FAMILY_TABLE.items() if rule.token_class is kind and rule.group not in _BESIDES)
 
 
 def columns_of(kind: TokenClass) -> tuple[str, ...]:

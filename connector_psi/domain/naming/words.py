@@ -26,6 +26,8 @@ FAMILY_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         _F.PERSON_COUNTRY: "two parts with the country",
         _F.PERSON_CITY: "two parts with the city",
         _F.PERSON_POSTCODE: "two parts with the postcode",
+        _F.PERSON_PHONE: "two parts with the telephone number",
+        _F.PERSON_DOMAIN: "two parts with the domain of the e-mail address",
         _F.COMPANY_NAME: "all of the name but the legal form",
         _F.COMPANY_CORE: "the distinctive words, as spelled",
         _F.COMPANY_CONCEPTS: "the words of an institution, in whatever language",
@@ -36,6 +38,8 @@ FAMILY_WORDS: Final[Mapping[str, str]] = MappingProxyType(
         _F.COMPANY_COUNTRY: "the name with the country",
         _F.COMPANY_CITY: "the name with the city",
         _F.COMPANY_POSTCODE: "the name with the postcode",
+        _F.COMPANY_PHONE: "the name with the telephone number",
+        _F.COMPANY_DOMAIN: "the name with the domain of the e-mail address",
     }
 )
 """What an equal key of each family says."""
@@ -44,7 +48,7 @@ BAND_WORDS: Final[Mapping[Band, str]] = MappingProxyType(
     {
         Band.NOT_SHOWN: "not shown: as likely by chance",
         Band.WEAK: "weak: counted, never shown",
-        Band.POSSIBLE: "possible: shown if a date of birth, a city, a postcode or an identifier agrees too",
+        Band.POSSIBLE: "possible: shown if a date of birth, a city, a postcode, a contact or an identifier agrees too",
         Band.STRONG: "strong: shown if anything else agrees too, a country or a year of birth included",
     }
 )

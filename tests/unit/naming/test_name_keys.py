@@ -9,7 +9,16 @@ from connector_psi.domain.names import MAX_KEYS, MAX_NAMES, asked_keys, held_key
 from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup, NameFamily
 from connector_psi.domain.naming.keys import Shape
 from connector_psi.domain.naming.words import FAMILY_WORDS
-from connector_psi.domain.records import IDENTIFIER_TABLE, Party, PartyKind, TokenClass
+from connector_psi.domain.records import (
+    IDENTIFIER_TABLE,
+    Identifier,
+    IdentifierType,
+    Party,
+    PartyKind,
+    Record,
+    SourceSystem,
+    TokenClass,
+)
 
 ALL = frozenset(FamilyGroup)
 F = NameFamily
@@ -45,8 +54,9 @@ def test_a_group_that_is_not_wanted_gives_no_key(group: FamilyGroup) -> None:
 
 
 def groups_of(one: Party, groups: frozenset[FamilyGroup]) -> set[FamilyGroup]:
-    return {FAMILY_TABLE[key.family].group for key, _ in held_keys(one, groups)} | {
-        FAMILY_TABLE[key.family].group for key in asked_keys(one, groups)
+    contacts = (PHONE, MAIL)
+    return {FAMILY_TABLE[key.family].group for key, _ in held_keys(one, groups, contacts)} | {
+        FAMILY_TABLE[key.family].group for key in asked_keys(one, groups, contacts)
     }
 
 
@@ -96,6 +106,50 @@ def test_a_party_of_unknown_kind_is_asked_about_as_both(name: str, kind: PartyKi
     one = party(name, kind)
     assert subject_of(one).kinds == wanted
     assert {FAMILY_TABLE[key.family].token_class for key in asked_keys(one, ALL)} == wanted
+
+
+def contact(kind: IdentifierType, value: str, role: str = "consignee") -> Identifier:
+    return Identifier(kind, value, "/contact", role)
+
+
+PHONE, MAIL = contact(IdentifierType.PHONE, "+493012345678"), contact(IdentifierType.EMAIL, "desk@zvezdakraft.example")
+
+
+def test_contacts_corroborate_a_name_and_are_no_keys_without_one() -> None:
+    one = party("Ottokar Brunnhilde")
+    with_contacts = set(asked_keys(one, ALL, (PHONE, MAIL))) - set(asked_keys(one, ALL))
+    assert {key.family for key in with_contacts} == {F.PERSON_PHONE, F.PERSON_DOMAIN}
+    assert not asked_keys(party("Brunnhilde"), ALL, (PHONE, MAIL))
+    colleague = contact(IdentifierType.EMAIL, "other@mail.zvezdakraft.example")
+    held = {key for key, _ in held_keys(party("BRUNNHILDE, Ottokar"), ALL, (colleague,))}
+    agrees = {FAMILY_TABLE[key.family].corroborates for key in with_contacts & held}
+    assert agrees == {Corroborator.EMAIL_DOMAIN}
+
+
+def test_a_provider_of_addresses_for_everybody_corroborates_nothing() -> None:
+    public = contact(IdentifierType.EMAIL, "ottokar.brunnhilde@gmail.com")
+    one = party("Ottokar Brunnhilde")
+    assert asked_keys(one, ALL, (public,)) == asked_keys(one, ALL)
+
+
+@pytest.mark.parametrize(
+    ("roles", "contact_role", "whose"),
+    [
+        (("consignee", "consignor"), "consignee", [1, 0]),
+        (("consignee", "consignor"), "", [0, 0]),
+        (("consignee", "consignee"), "consignee", [0, 0]),
+        (("subject",), "", [1]),
+        (("subject",), "carrier", [0]),
+    ],
+)
+def test_contacts_are_those_of_the_party_whose_role_they_have(
+    roles: tuple[str, ...], contact_role: str, whose: list[int]
+) -> None:
+    parties = tuple(Party(role, PartyKind.PERSON, "Ottokar Brunnhilde", f"/{n}") for n, role in enumerate(roles))
+    phone = contact(IdentifierType.PHONE, "+493012345678", contact_role)
+    box = contact(IdentifierType.CONTAINER, "CSQU3054383", contact_role)
+    record = Record(SourceSystem.EIS, "x", "eis.person", (phone, box), {}, bytes(32), parties=parties)
+    assert [len(names.contacts_of(record, each)) for each in parties] == whose
 
 
 def test_aliases_give_keys_of_one_party_within_its_budget() -> None:
