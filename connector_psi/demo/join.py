@@ -135,7 +135,8 @@ def _same_names(agreement: Agreement, record: Record, kinds: Iterable[Identifier
     if agreement.names is None or not parties:
         return set()
     groups = [
-        NameGroup(tuple(keys), bool(record.parties[own - 1].birth_date)) for (own, _), keys in sorted(parties.items())
+        NameGroup(tuple(keys), names.is_dated((record.parties[own - 1].birth_date,)))
+        for (own, _), keys in sorted(parties.items())
     ]
     (judged,) = judge_all(agreement, [EqualTokens(tuple(kinds), tuple(groups))], load_shipped(agreement.names.weights))
     if judged.group is None:

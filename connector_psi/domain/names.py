@@ -34,6 +34,7 @@ __all__ = [
     "asked_keys",
     "contacts_of",
     "held_keys",
+    "is_dated",
     "keys_of",
     "subject_of",
 ]
@@ -226,6 +227,11 @@ def _stems(kind: TokenClass, name: str) -> list[tuple[str, tuple[str, ...]]]:
     if kind is TokenClass.PERSON:
         return [(" ".join(words), words) for words in persons.paired_words(name)[:_MAX_PLACED]]
     return [(key.text, key.keys) for key in companies.company_tokens(name)[:_MAX_PLACED]]
+
+
+def is_dated(births: Iterable[str]) -> bool:
+    """Return whether some date of birth is one that keys are made with; another is as good as none."""
+    return any(_BIRTH.fullmatch(birth) for birth in births)
 
 
 def _births(subject: Subject) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def left_out(record: Record) -> int:
 
 def is_born(party: Party, groups: Collection[FamilyGroup]) -> bool:
     """Return whether a party was asked about with a date of birth."""
-    return bool(party.birth_date) and FamilyGroup.PERSON_BIRTH in groups
+    return FamilyGroup.PERSON_BIRTH in groups and names.is_dated((party.birth_date,))
 
 
 def _name_tokens(

@@ -4,8 +4,8 @@ A full name of these languages is written without a space, surname first: one ch
 from abroad is written without a space too, and may begin with what is a surname elsewhere; it is told by characters and
 sounds that given names hardly ever have. What is in doubt is split: a wrong pair of parts meets nothing.
 
-Source: own lists of the surnames of nearly everybody in China, Taiwan and Korea (census reports of 2010 and 2015), and
-of the characters of the Xinhua tables for the transcription of names (1993).
+Source: own lists of the frequent surnames of China, Taiwan and Korea, and of characters that are usual in Chinese
+transcriptions of names; not taken from a register, and not complete.
 """
 
 from __future__ import annotations

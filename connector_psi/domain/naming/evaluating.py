@@ -80,6 +80,7 @@ def join(labelled: Labelled, advance: Advance | None = None, families: Collectio
         if background[number] or not any_background:
             found.crowd += 1
             found.counts.update({word for key in telling for word in key.keys})
+        born = FamilyGroup.PERSON_BIRTH in families and names.is_dated(party.births)
         groups: dict[int, list[HeldKey]] = defaultdict(list)
         for key in own:
             for alert_number, shape in owners.get(key, {}).items():
@@ -87,7 +88,7 @@ def join(labelled: Labelled, advance: Advance | None = None, families: Collectio
         for alert_number, group in groups.items():
             found.pairs.append((number, alert_number))
             found.groups.append(group)
-            found.born.append(bool(party.births) and FamilyGroup.PERSON_BIRTH in families)
+            found.born.append(born)
         done += 1
         if advance is not None and done % 500 == 0:
             advance(500)

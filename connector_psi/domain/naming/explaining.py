@@ -98,7 +98,9 @@ def compare(weights: Weights, asking: Subject, holding: Subject) -> list[Compare
     asked = names.keys_of(asking, _GROUPS, held=False)
     held = names.keys_of(holding, _GROUPS, held=True)
     return [
-        _judged(weights, kind, [HeldKey(key, held[key]) for key in asked if key in held], born=bool(asking.births))
+        _judged(
+            weights, kind, [HeldKey(key, held[key]) for key in asked if key in held], born=names.is_dated(asking.births)
+        )
         for kind in sorted(asking.kinds & holding.kinds & weights.kinds.keys())
     ]
 

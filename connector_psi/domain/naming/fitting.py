@@ -62,7 +62,7 @@ class Fitted:
         return columns @ self.points + self.bias
 
 
-def fit(sample: Sample, rows: Bools) -> Fitted:
+def fit(sample: Sample, rows: Bools, start: Fitted | None = None) -> Fitted:
     """Fit the model to some rows of a sample.
 
     A difference in birth dates never speaks for a match: the owner cannot see it, so it may only take points away.
@@ -70,17 +70,18 @@ def fit(sample: Sample, rows: Bools) -> Fitted:
     Args:
         sample: Labelled groups.
         rows: Which of them; unknown ones are left out.
+        start: Where to begin. There is one best model, so this saves time and changes nothing.
     """
     use = rows & sample.known
-    fitted = _newton(sample.columns[use], sample.match[use])
+    fitted = _newton(sample.columns[use], sample.match[use], start)
     if fitted.points[-1] > 0:
         without = sample.columns[use].copy()
         without[:, -1] = 0.0
-        fitted = _newton(without, sample.match[use])
+        fitted = _newton(without, sample.match[use], start)
     return fitted
 
 
-def _newton(columns: Floats, match: Bools) -> Fitted:
+def _newton(columns: Floats, match: Bools, start: Fitted | None) -> Fitted:
     mean, scale = columns.mean(axis=0), columns.std(axis=0)
     varies = scale > 0
     scaled = np.where(varies, (columns - mean) / np.where(varies, scale, 1.0), 0.0)
@@ -88,6 +89,9 @@ def _newton(columns: Floats, match: Bools) -> Fitted:
     ridge = np.full(design.shape[1], _RIDGE)
     ridge[0] = 0.0
     estimate = np.zeros(design.shape[1])
+    if start is not None:
+        estimate[0] = start.bias + start.points @ mean
+        estimate[1:] = np.where(varies, start.points * scale, 0.0)
     target = match.astype(np.float64)
     for _ in range(_STEPS):
         odds = np.clip(design @ estimate, -30.0, 30.0)
@@ -118,13 +122,13 @@ def threshold(scores: Floats, match: Bools, precision: float) -> float:
     return float(scores[order[good[-1]]]) if len(good) else _NONE
 
 
-def unseen_scores(sample: Sample, rows: Bools) -> Floats:
+def unseen_scores(sample: Sample, rows: Bools, start: Fitted | None = None) -> Floats:
     """Return log odds of the given rows, each from a model that saw none of its fold; NaN elsewhere."""
     scores = np.full(len(sample.match), np.nan)
     for fold in range(FOLDS):
         held_out = rows & (sample.fold == fold)
         if held_out.any():
-            scores[held_out] = fit(sample, rows & (sample.fold != fold)).log_odds(sample.columns[held_out])
+            scores[held_out] = fit(sample, rows & (sample.fold != fold), start).log_odds(sample.columns[held_out])
     return scores
 
 
@@ -136,7 +140,7 @@ class Thresholds(NamedTuple):
     strong: float
 
 
-def thresholds(sample: Sample, rows: Bools, precision: float) -> Thresholds:
+def thresholds(sample: Sample, rows: Bools, precision: float, start: Fitted | None = None) -> Thresholds:
     """Choose the bands on scores of models that did not see the row.
 
     *Possible* is the least score with the wanted precision, *strong* with 99 in 100 and clearly above every background
@@ -146,9 +150,10 @@ def thresholds(sample: Sample, rows: Bools, precision: float) -> Thresholds:
         sample: Labelled groups.
         rows: Those that may be used.
         precision: Wanted of *possible*.
+        start: As for ``fit``.
     """
     use = rows & sample.known
-    scores, match = unseen_scores(sample, rows)[use], sample.match[use]
+    scores, match = unseen_scores(sample, rows, start)[use], sample.match[use]
     possible = threshold(scores, match, precision)
     strong = max(possible, threshold(scores, match, _STRONG_PRECISION))
     false = scores[sample.background[use] & ~match]
@@ -170,8 +175,9 @@ def cross_validate(sample: Sample, precision: float) -> Judged:
     for fold in range(FOLDS):
         inside, outside = sample.fold != fold, sample.fold == fold
         if outside.any():
-            least = thresholds(sample, inside, precision)
-            scores = fit(sample, inside).log_odds(sample.columns[outside])
+            fitted = fit(sample, inside)
+            least = thresholds(sample, inside, precision, fitted)
+            scores = fitted.log_odds(sample.columns[outside])
             possible[outside], strong[outside] = scores >= least.possible, scores >= least.strong
     return Judged(possible, strong)
 
@@ -180,7 +186,7 @@ def fit_weights(sample: Sample, precision: float) -> KindWeights:
     """Fit the model on a whole sample, with the bands that it implies."""
     everything = np.ones(len(sample.match), dtype=np.bool_)
     fitted = fit(sample, everything)
-    least = thresholds(sample, everything, precision)
+    least = thresholds(sample, everything, precision, fitted)
     return KindWeights(
         bias=fitted.bias,
         points={

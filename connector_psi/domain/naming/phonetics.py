@@ -23,7 +23,7 @@ from functools import lru_cache
 from operator import eq
 from typing import Final
 
-from doublemetaphone import doublemetaphone  # type: ignore[import-untyped,unused-ignore]
+from doublemetaphone import doublemetaphone
 
 from connector_psi.domain.naming.transliteration import readings
 

@@ -172,6 +172,9 @@ def test_the_alias_that_says_most_decides_what_is_said_of_a_key() -> None:
 @pytest.mark.parametrize("date", ["", "17.05.1980", "1980-5-17", "80", "1980-05-17T00:00:00Z"])
 def test_what_is_no_date_gives_no_key(date: str) -> None:
     assert F.PERSON_BIRTH_YEAR not in families(party("Ottokar Brunnhilde", birth_date=date))
+    # Nor does it count as a date that the other side's could differ from.
+    assert not names.is_dated((date,))
+    assert names.is_dated((date, "1980"))
 
 
 def test_a_month_without_a_day_says_the_year() -> None:
