@@ -25,9 +25,7 @@ from typing import Final
 
 from doublemetaphone import doublemetaphone
 
-from connector_psi.domain.naming.transliteration import readings
-
-__all__ = ["encodings", "metaphones", "skeleton", "sound"]
+__all__ = ["metaphones", "skeleton", "sound"]
 
 _CACHE: Final = 1 << 16
 _VOWELS: Final = "aeiouy"
@@ -151,21 +149,6 @@ def metaphones(latin: str) -> tuple[str, ...]:
     if not first:
         return (second or skeleton(latin),)
     return (first, second) if second and second != first else (first,)
-
-
-@lru_cache(maxsize=_CACHE)
-def encodings(part: str) -> frozenset[str]:
-    """Return all encodings of all readings of a part: ``s:`` skeletons, ``m:`` metaphones, ``c:`` sounds.
-
-    Args:
-        part: In any script; without spaces, NFKC, casefolded.
-    """
-    found: set[str] = set()
-    for reading in readings(part):
-        found.add(f"s:{skeleton(reading)}")
-        found.add(f"c:{sound(reading)}")
-        found.update([f"m:{code}" for code in metaphones(reading)])
-    return frozenset(found)
 
 
 @lru_cache(maxsize=_CACHE)

@@ -1,9 +1,9 @@
-"""Corroborators of a name out of an address and contacts: country, city, postcode, domain of e-mail, telephone.
+"""Corroborators of a name out of an address and contacts: country, city, postcode and domain of e-mail.
 
 Decides: which spellings are one country, one city, one postcode, one house's mail, and which of these say nothing.
 Every function gives a *key*: equal keys mean the same place, on whatever machine, so that a key can be part of a token.
 A key alone would list everybody there; it is for pairs with a key of a name.
-Leaves to others: keys of names, tokens and what a corroborator is worth; canonical telephone numbers and addresses
+Leaves to others: keys of names, tokens and what a corroborator is worth; telephone numbers and addresses
 (``domain.contacts``); codes of countries (``domain.countries``).
 
 Nothing here raises on what a record holds. What may tell a person (an address, a postcode, an e-mail address) is never
@@ -43,7 +43,6 @@ __all__ = [
     "country_key",
     "email_domain_key",
     "load_unlocode",
-    "phone_key",
     "postcode_key",
 ]
 
@@ -829,16 +828,3 @@ def _owned_domain(domain: str) -> str | None:
     if owned[0] in _PUBLIC_BRANDS or {".".join(owned), domain} & _PUBLIC_MAIL:
         return None
     return ".".join(owned)
-
-
-def phone_key(number: str, country: str | None) -> str | None:
-    """Give a telephone number in E.164, as identifiers have it; None where it has no such form.
-
-    Args:
-        number: As the source wrote it.
-        country: Alpha-2 of the country whose number it is, where it is written without its prefix; None if unknown.
-    """
-    try:
-        return contacts.phone(number, country or "")
-    except NormalisationError:
-        return None
