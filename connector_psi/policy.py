@@ -470,11 +470,9 @@ def judge_all(
 
 
 def _enough_with(agreement: Agreement, band: Band) -> frozenset[Corroborator]:
-    """What one of must agree besides a name of a band; nothing is enough for the lower ones."""
-    if agreement.names is None or band not in {Band.POSSIBLE, Band.STRONG}:
-        return frozenset()
-    named = frozenset(agreement.names.possible_with)
-    return named | frozenset(agreement.names.strong_with) if band is Band.STRONG else named
+    """What one of must agree besides a name of a band, by an agreement."""
+    terms = agreement.names
+    return frozenset() if terms is None else judging.enough_with(band, terms.possible_with, terms.strong_with)
 
 
 def _judged_groups(

@@ -17,7 +17,7 @@ import numpy as np
 
 from connector_psi.domain import names
 from connector_psi.domain.naming import fitting, judging
-from connector_psi.domain.naming.families import FAMILY_TABLE, POSSIBLE_WITH, STRONG_WITH, FamilyGroup
+from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup
 from connector_psi.domain.naming.fitting import FOLDS, Bools, Sample
 from connector_psi.domain.naming.judging import MIN_COUNT, Band, KindWeights, NameVerdict, Weights
 from connector_psi.domain.naming.keys import HeldKey, NameKey, Shape
@@ -117,8 +117,7 @@ def decide(joined: Joined, weights: Weights) -> list[Decision]:
 
 
 def _is_shown(verdict: NameVerdict) -> bool:
-    suffices = {Band.POSSIBLE: POSSIBLE_WITH, Band.STRONG: POSSIBLE_WITH | STRONG_WITH}.get(verdict.band, frozenset())
-    return not suffices.isdisjoint(verdict.corroborators)
+    return not judging.enough_with(verdict.band).isdisjoint(verdict.corroborators)
 
 
 def rarity_of(joined: Joined) -> Weights:
@@ -224,8 +223,8 @@ def _measure(joined: Joined, sample: Sample, taken: Bools) -> fitting.Figures:
 
 def _corroborated(kind: TokenClass, group: Sequence[HeldKey], is_strong: bool) -> bool:
     """Whether something besides the name agrees, by the rule of the shipped policies."""
-    suffices = POSSIBLE_WITH | STRONG_WITH if is_strong else POSSIBLE_WITH
-    return not suffices.isdisjoint(judging.corroborators(kind, group, Band.STRONG if is_strong else Band.POSSIBLE))
+    band = Band.STRONG if is_strong else Band.POSSIBLE
+    return not judging.enough_with(band).isdisjoint(judging.corroborators(kind, group, band))
 
 
 def evaluate_letters(letters: Letters) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from connector_psi.domain import names
 from connector_psi.domain.names import Subject
 from connector_psi.domain.naming import companies, judging, persons
-from connector_psi.domain.naming.families import FAMILY_TABLE, POSSIBLE_WITH, STRONG_WITH, FamilyGroup
+from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup
 from connector_psi.domain.naming.judging import Band, Weights
 from connector_psi.domain.naming.keys import HeldKey, Shape
 from connector_psi.domain.naming.words import BAND_WORDS, FAMILY_WORDS, column_words
@@ -136,6 +136,5 @@ def _said(shape: Shape) -> str:
 
 def _agreement(verdict: judging.NameVerdict) -> str:
     words = ", ".join(sorted(each.value.replace("_", " ") for each in verdict.corroborators)) or "nothing"
-    suffices = {Band.STRONG: POSSIBLE_WITH | STRONG_WITH, Band.POSSIBLE: POSSIBLE_WITH}.get(verdict.band, frozenset())
-    outcome = "shown" if suffices & verdict.corroborators else "not shown"
+    outcome = "shown" if judging.enough_with(verdict.band) & verdict.corroborators else "not shown"
     return f"Besides the name agrees: {words}. By the shipped policies: {outcome}."

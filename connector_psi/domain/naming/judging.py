@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -20,7 +20,14 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup, NameFamily
+from connector_psi.domain.naming.families import (
+    FAMILY_TABLE,
+    POSSIBLE_WITH,
+    STRONG_WITH,
+    Corroborator,
+    FamilyGroup,
+    NameFamily,
+)
 from connector_psi.domain.naming.keys import NAME_RULES_VERSION, HeldKey, Shape
 from connector_psi.domain.records import TokenClass
 from connector_psi.errors import ConfigError
@@ -222,6 +229,23 @@ def corroborators(kind: TokenClass, group: Sequence[HeldKey], band: Band) -> fro
     if band is not Band.STRONG and not any(rule.group in _NAMES for rule in rules):
         return frozenset()
     return frozenset(rule.corroborates for rule in rules if rule.corroborates is not None)
+
+
+def enough_with(
+    band: Band,
+    possible_with: Collection[Corroborator] = POSSIBLE_WITH,
+    strong_with: Collection[Corroborator] = STRONG_WITH,
+) -> frozenset[Corroborator]:
+    """Return what one of must agree besides a name of a band for a match; nothing is enough for the lower bands.
+
+    Args:
+        band: Of the name.
+        possible_with: What an agreement says suffices with POSSIBLE, and so with STRONG; by default the shipped ones.
+        strong_with: What suffices with STRONG alone.
+    """
+    if band is Band.STRONG:
+        return frozenset(possible_with) | frozenset(strong_with)
+    return frozenset(possible_with) if band is Band.POSSIBLE else frozenset()
 
 
 class Share(NamedTuple):
