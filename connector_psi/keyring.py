@@ -352,15 +352,31 @@ class Keyring:
             InputError: An agreement code or epoch out of range.
             UnavailableError: The key could not be written; nothing was made.
         """
+        key = self._new_epoch_key(agreement, epoch)
+        seed = self._random.bytes(KEY_BYTES)
+        wrapped = _seal(_derive(key, "seed", ""), self._random, seed, _epoch_ad(agreement, epoch))
+        return EpochRecord(agreement, epoch, wrapped)
+
+    def new_taken_epoch(self, agreement: str, epoch: int) -> None:
+        """Make the key of what a querier keeps of an epoch that it took; a key that a crash left behind is destroyed.
+
+        It has no seed; ``epoch_file_key`` and ``destroy_epoch`` are the same as for an owner's.
+
+        Raises:
+            InputError: An agreement code or epoch out of range.
+            UnavailableError: The key could not be written; nothing was made.
+        """
+        self.destroy_epoch(agreement, epoch)
+        self._new_epoch_key(agreement, epoch)
+
+    def _new_epoch_key(self, agreement: str, epoch: int) -> bytes:
         path = self._epoch_path(agreement, epoch)
         key = self._random.bytes(KEY_BYTES)
         with _storage_errors("epoch key"), _locked(self._folder):
             if path.exists():
                 raise ConflictError(f"epoch {epoch} of {agreement}: has a key already")
             self._put(path, key, _epoch_ad(agreement, epoch))
-        seed = self._random.bytes(KEY_BYTES)
-        wrapped = _seal(_derive(key, "seed", ""), self._random, seed, _epoch_ad(agreement, epoch))
-        return EpochRecord(agreement, epoch, wrapped)
+        return key
 
     def epoch_seed(self, agreement: str, epoch: int, wrapped_seed: bytes) -> SecretBytes:
         """Unwrap the 32-byte seed from which the PRF keys of the epoch derive.

@@ -141,6 +141,17 @@ class Filter:
         _check_fill(path.name, bits, layout)
         return cls(layout, bits)
 
+    @classmethod
+    def of_own(cls, raw: bytes, capacity: int) -> Self:
+        """Use a filter that this node made itself and whose bytes are authentic; nothing is checked but the length.
+
+        Raises:
+            FormatError: Not the length of a filter of that capacity.
+        """
+        if len(raw) != filter_size_bytes(capacity):
+            raise FormatError("filter length")
+        return cls(_Layout.of(capacity), np.frombuffer(raw, dtype=np.uint8, offset=_HEADER.size))
+
     def contains(self, lookups: bytes | memoryview) -> npt.NDArray[np.bool_]:
         """Look up a batch.
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -186,10 +187,12 @@ def encode_manifest(manifest: Manifest) -> bytes:
     return rfc8785.dumps({key: value for key, value in tree.items() if value is not None})
 
 
+@lru_cache(maxsize=64)
 def parse_manifest(raw: bytes) -> Manifest:
     """Read manifest bytes from a peer.
 
-    Every accepted input equals ``encode_manifest`` of the result.
+    Every accepted input equals ``encode_manifest`` of the result. Those read last are remembered: a node reads the
+    manifests of its sets at every turn.
 
     Raises:
         FormatError: Too long, no manifest, inconsistent, or not in canonical form.

@@ -19,6 +19,7 @@ name and key cannot be told from the newest one; what a set's content must be is
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -65,6 +66,12 @@ def seal_file(src: Path, dst: Path, key: bytes, random: RandomSource) -> None:
         raise UnavailableError(f"cannot read {src.name}: {error.strerror}") from error
     with plain, atomic_file(dst) as sealed:
         _seal(plain, sealed, os.fstat(plain.fileno()).st_size, key, dst.name, random.bytes(_SALT_BYTES))
+
+
+def seal_bytes(data: bytes, dst: Path, key: bytes, random: RandomSource) -> None:
+    """Encrypt bytes into ``dst``; as ``seal_file``, without a file in clear."""
+    with atomic_file(dst) as sealed:
+        _seal(io.BytesIO(data), sealed, len(data), key, dst.name, random.bytes(_SALT_BYTES))
 
 
 class SealedFile:

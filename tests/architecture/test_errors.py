@@ -74,6 +74,7 @@ MAY_RAISE_VALUE_ERROR = {
     "domain/lines.py",
     "disclosure.py",
     "encoding/bloom.py",
+    "encoding/deltas.py",
     "encoding/manifest.py",
     "encoding/sealedfile.py",
     "encoding/tickets.py",
