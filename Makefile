@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash-long large-long fuzz fuzz-long mutants lint bench protos docs clean
+.PHONY: demo test crash-long large-long soak fuzz fuzz-long mutants lint bench protos docs clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -24,6 +24,18 @@ crash-long: $(STAMP)
 # A declaration of 2 GB in bounded memory.
 large-long: $(STAMP)
 	$(BIN)/python -m pytest -m slow -s tests/integration/test_large_ens.py
+
+# Nodes at work for an hour, with random kills and broken links; then the long forms of all tests of faults, which take some hours. The first
+# part goes on where it was stopped; `rm -rf .venv/soak` begins anew.
+SOAK_MINUTES ?= 60
+SOAK_DIR ?= $(VENV)/soak
+SOAK_SEED ?= 1
+SOAK_RATE ?= 4
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES) --dir $(SOAK_DIR) --seed $(SOAK_SEED) --rate $(SOAK_RATE)
+	$(BIN)/python -m pytest -m slow -s tests/faults tests/simulation/test_histories.py tests/simulation/test_inbox.py tests/simulation/test_idempotency.py
+	$(MAKE) --no-print-directory crash-long large-long
 
 # Random and mutated bytes into every decoder: seconds for each of them, and the names of some (default: all).
 FUZZ_SECONDS ?= 60

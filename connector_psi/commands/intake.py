@@ -51,11 +51,11 @@ app = typer.Typer()
 def ingest(
     directory: NodeDir,
     files: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="FILE...", help="Messages, alerts, exports; - reads standard input.", show_default=False
         ),
-    ],
+    ] = None,
     format: Annotated[  # noqa: A002 - the option's name
         str,
         typer.Option(
@@ -71,17 +71,54 @@ def ingest(
             "path, and not taken in.",
         ),
     ] = None,
+    follow: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DROPDIR",
+            help="Go on taking in what is put into this folder, in the order of the names, until Ctrl-C or SIGTERM. "
+            "Write a file under a name that begins with . or ends in .part, .tmp or .filepart, and rename it when it "
+            "is whole. What was taken in is moved to DROPDIR/done, or to DROPDIR/rejected beside NAME.errors.json if "
+            "something of it was not usable.",
+            show_default=False,
+        ),
+    ] = None,
+    settle: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=0.0, max=3600.0, help="With --follow: seconds for which a file must not have changed."
+        ),
+    ] = 1.0,
+    every: Annotated[
+        float,
+        typer.Option(
+            metavar="S", min=1.0, max=86_400.0, help="With --follow: seconds between two looks at a mapping's source."
+        ),
+    ] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Take records in. Good ones are kept; what cannot be used is reported with its place, and nothing else is lost.
 
     A newer message about the same thing replaces the older, an invalidation withdraws it, whichever arrives first.
+    With --follow, --json prints a line for each file.
     """
+    files = files or []
+    if not files and follow is None:
+        raise errors.ConfigError("name a FILE, or a folder with --follow")
     for path in files:
-        _check_usable(path, format)
+        check_usable(path, format)
     if schemas is not None and not schemas.is_dir():
         raise errors.ConfigError(f"{schemas}: not a folder")
-    taken = _Taken()
+    if follow is not None:
+        from connector_psi.commands.following import Follower  # noqa: PLC0415 - it shares what is here
+        from connector_psi.commands.waiting import until_told  # noqa: PLC0415 - as above
+
+        times = {"settle_s": settle, "every_s": every}
+        with until_told() as stop:
+            unusable = Follower(directory, follow, files, format, schemas, **times, as_json=as_json, stop=stop).run()
+        if unusable:
+            raise typer.Exit(REJECTED_SOME)
+        return
+    taken = Taken()
     with open_local(directory, Role.SYSTEM) as client, intake_progress(as_json) as bar:
         for path in files:
             task = bar.add_task(path.name, total=None, done="")
@@ -90,15 +127,15 @@ def ingest(
                 bar.update(task, completed=done, total=total, done=words, description=path.name)
 
             if is_mapping(path, format):
-                _ingest_mapping(client, path, taken, watch)
+                ingest_mapping(client, path, taken, watch)
             else:
-                _ingest_file(client, path, format, schemas, taken, watch)
+                ingest_file(client, path, format, schemas, taken, watch)
     emit({**taken.totals, "errors": taken.problems}, as_json, taken.show)
     if taken.problems:
         raise typer.Exit(REJECTED_SOME)
 
 
-class _Taken:
+class Taken:
     """What became of all files of a command."""
 
     def __init__(self) -> None:
@@ -133,7 +170,7 @@ class _Batch:
         self,
         client: LocalClient,
         file: str,
-        taken: _Taken,
+        taken: Taken,
         position: Callable[[], tuple[str, str] | None] = lambda: None,
     ) -> None:
         self._client = client
@@ -199,13 +236,21 @@ class _Batch:
                 self.add(item)
 
 
-def _ingest_file(
-    client: LocalClient, path: Path, format_name: str, schemas: Path | None, taken: _Taken, watch: Watch
+def ingest_file(
+    client: LocalClient,
+    path: Path,
+    format_name: str,
+    schemas: Path | None,
+    taken: Taken,
+    watch: Watch,
+    *,
+    regular: bool = False,
 ) -> None:
+    """Take a file in; what cannot be used of it is reported. With ``regular``, no link is followed."""
     name = str(path)
     batch = _Batch(client, name, taken)
     try:
-        with _opened(path, watch) as stream:
+        with _opened(path, watch, regular=regular) as stream:
             batch.add_all(_items(stream, name, format_name, schemas))
     except OSError:
         # The files after this one are none the worse for it, nor is what was read of it.
@@ -213,7 +258,7 @@ def _ingest_file(
     batch.send()
 
 
-def _ingest_mapping(client: LocalClient, path: Path, taken: _Taken, watch: Watch) -> None:
+def ingest_mapping(client: LocalClient, path: Path, taken: Taken, watch: Watch) -> None:
     """Take in the source that a mapping describes, from where the last run of it ended."""
     from connector_psi.adapters.mapping import load_mapping, read_mapping  # noqa: PLC0415 - only for own databases
 
@@ -284,7 +329,7 @@ def _place_in(record: Record, place: str) -> str:
     return record.identifiers[int(found[1])].source_path if found else ""
 
 
-def _check_usable(path: Path, format_name: str) -> None:
+def check_usable(path: Path, format_name: str) -> None:
     """Refuse what can be told before anything is taken in."""
     from connector_psi.adapters import formats  # noqa: PLC0415 - as in _items
 
@@ -302,7 +347,7 @@ def _check_usable(path: Path, format_name: str) -> None:
     if known is not None or not stat.S_ISREG(kind):
         return
     if is_mapping(path, format_name):
-        from connector_psi.adapters.mapping import load_mapping  # noqa: PLC0415 - as in _ingest_mapping
+        from connector_psi.adapters.mapping import load_mapping  # noqa: PLC0415 - as in ingest_mapping
 
         load_mapping(path)
         return
@@ -331,13 +376,18 @@ def _head(path: Path) -> bytes:
         return b""
 
 
-def _opened(path: Path, watch: Watch) -> io.BufferedReader:
+def _open_regular(path: str, flags: int) -> int:
+    # What a name stands for may have been exchanged since it was looked at: no link is followed, no pipe waited for.
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _opened(path: Path, watch: Watch, *, regular: bool = False) -> io.BufferedReader:
     # Adapters read a message twice; what comes from a pipe is kept in memory, as it may hold personal data.
     source: io.FileIO | io.BytesIO
     if str(path) == "-":
         source = io.BytesIO(sys.stdin.buffer.read())
     else:
-        source = path.open("rb", buffering=0)
+        source = io.FileIO(path, opener=_open_regular if regular else None)
         if not source.seekable():
             with source:
                 source = io.BytesIO(source.read())

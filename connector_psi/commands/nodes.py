@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import structlog
 import typer
 
 from connector_psi import errors
+from connector_psi.commands import watching
 from connector_psi.commands.output import (
     EXIT_CODES,
     VERIFICATION_FAILED,
@@ -30,8 +32,11 @@ from connector_psi.commands.output import (
     table,
 )
 from connector_psi.domain.clock import SystemClock, SystemRandom
+from connector_psi.node.config import load_config
 from connector_psi.pki import Role
 from connector_psi.rpc.local import Serving, open_local
+
+logger = structlog.get_logger("connector_psi.commands")
 
 app = typer.Typer()
 peer_app = typer.Typer(help="The federation: who this node talks to.", no_args_is_help=True)
@@ -118,21 +123,39 @@ def init(
 def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 - it prints JSON either way
     """Serve both ports, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
 
-    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}.
+    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}. Calls under
+    way are finished when it is stopped, for up to 10 seconds; a second signal ends it at once.
     """
     from connector_psi.rpc import server  # noqa: PLC0415 - only this command needs it
 
-    log_to_stderr(logging.INFO)
+    log_to_stderr(logging.INFO, node=load_config(directory)[0].node.authority)
     stop = threading.Event()
+    asked: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        if stop.is_set():
+            # Nothing that was acknowledged is lost: it is on the disk already.
+            os._exit(128 + number)
+        asked.append(number)
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
 
     def announce(serving: Serving) -> None:
         ready = {"ready": True, "pid": serving.pid, "peer": serving.peer, "local": serving.local}
         sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
         sys.stdout.flush()
 
-    server.serve(directory, stop, announce)
+    reason = "error"
+    try:
+        server.serve(directory, stop, announce)
+        reason = signal.Signals(asked[0]).name if asked else reason
+    except errors.ConnectorError as error:
+        reason = error.code
+        raise
+    finally:
+        logger.info("node.stopped", reason=reason)
 
 
 @app.command()
@@ -193,54 +216,27 @@ def sync(
         raise typer.Exit(EXIT_CODES[errors.StorageError])
 
 
-def _alarm_text(alarm: Mapping[str, Any]) -> str:
-    return f"{alarm['code']} {alarm['agreement']} ({alarm['side']}): {alarm['count']}"
-
-
 @app.command()
-def status(directory: NodeDir, as_json: AsJson = False) -> None:
-    """Show peers, epochs, set ages, capacities, queues and the log."""
+def status(
+    directory: NodeDir,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Only whether it is ready: exit code 0, or 6 and what it waits for.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show peers, epochs, set ages, queues, capacities and the log.
+
+    A node is ready when it is served, its log takes entries, and every agreement that may run has a set that holds.
+    """
     with open_local(directory, Role.SYSTEM) as client:
         value = client.status()
-
-    def text() -> None:
-        head = f"{value['authority']} ({value['role']}){', synthetic data only' if value['synthetic'] else ''}"
-        rows = [
-            ("answering", "yes" if value["alive"] else f"no: {value['stopped_by']}"),
-            ("records", value["records"]),
-            ("matches", ", ".join(f"{n} {k}" for k, n in value["matches"].items()) or "none"),
-            ("cases", ", ".join(f"{n} {k}" for k, n in value["cases"].items()) or "none"),
-            (
-                "alarms",
-                "; ".join(f"{a['code']} {a['agreement']} ({a['side']}): {a['count']}" for a in value["alarms"])
-                or "none",
-            ),
-            ("log", f"{value['log']['size']} entries, {value['log']['signed_size']} signed"),
-            *(("cosigned by", f"{name}, {size} entries") for name, size in value["log"]["witnesses"].items()),
-            *(("FORKED LOG", f"{fork['origin']}, at {fork['size']}") for fork in value["log"]["forks"]),
-            ("policy", f"{value['policy']['hash']}, in force since {value['policy']['since']}"),
-            *(("signed by", f"{s['person']} ({s['role']}), {s['time']}") for s in value["policy"]["signed_by"]),
-            ("PRF backend", value["backend"]),
-        ]
-        table(head, ["", ""], rows)
-        table(
-            "Agreements",
-            ["agreement", "side", "status", "runs", "epoch", "expires in", "pending / tokens"],
-            [
-                (
-                    a["agreement"],
-                    a["side"],
-                    a["status"],
-                    "yes" if a["runs"] else "no",
-                    a["epoch"],
-                    a["expires_in_s"],
-                    a.get("pending_records", a.get("tokens")),
-                )
-                for a in value["agreements"]
-            ],
-        )
-
-    emit(value, as_json, text)
+    if not ready:
+        emit(value, as_json, lambda: watching.show(value))
+        return
+    found = {"ready": value["ready"], "reasons": value["reasons"]}
+    emit(found, as_json, lambda: say("ready" if value["ready"] else "not ready: ", ", ".join(value["reasons"])))
+    if not value["ready"]:
+        raise typer.Exit(EXIT_CODES[errors.StorageError])
 
 
 # Peers

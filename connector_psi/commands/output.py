@@ -131,13 +131,25 @@ def _progress(quiet: bool, *columns: ProgressColumn) -> Progress:
     )
 
 
-def log_to_stderr(level: int) -> None:
-    """Send log lines to standard error as JSON, from this level on."""
+def log_to_stderr(level: int, node: str = "") -> None:
+    """Send log lines to standard error as JSON, from this level on.
+
+    Args:
+        level: As ``logging`` has them.
+        node: Code of the authority that the lines are about; empty where there is none.
+    """
+
+    def named(_logger: object, _level: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        # First what every line has, in one order.
+        head = {name: line.pop(name) for name in ("time", "level", "event")}
+        return {**head, **({"node": node} if node else {}), **line}
+
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            named,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from connector_psi import errors
-from connector_psi.commands.output import REJECTED_SOME, AsJson, NodeDir, emit, progress, say, table
+from connector_psi.commands import page
+from connector_psi.commands.output import REJECTED_SOME, AsJson, MaybeCert, NodeDir, emit, progress, say, table
 from connector_psi.commands.reports import report_app
+from connector_psi.commands.watching import age
 from connector_psi.domain import evaluation
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.coverage import Coverage
 from connector_psi.pki import Role
+from connector_psi.reports import charts
 from connector_psi.rpc.local import open_local
 
 mapping_app = typer.Typer(help="Own databases: how their tables become records.", no_args_is_help=True)
@@ -63,20 +66,100 @@ def identifiers_evaluate(
 
 
 @report_app.command("quality")
-def report_quality(directory: NodeDir, as_json: AsJson = False) -> None:
-    """Show what the stored records can be matched by: coverage of each identifier type, by category of records."""
-    with open_local(directory, Role.SYSTEM) as client:
-        found = client.quality()
+def report_quality(
+    directory: NodeDir,
+    days: Annotated[int, typer.Option(metavar="N", min=1, max=3_660, help="Count the matches of so many days.")] = 30,
+    officers: Annotated[int, typer.Option(metavar="N", min=1, help="People who review matches, every day.")] = 1,
+    html: Annotated[Path | None, typer.Option(metavar="OUT", help="Also write a page.", show_default=False)] = None,
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what the stored records can be matched by, and whether people can keep up with the matches.
+
+    By category of records: coverage of each identifier type. By agreement in which this node asks: matches of 1,000
+    declarations, what was confirmed and how long that took, and how many matches an officer has to expect each day.
+    """
+    with open_local(directory, as_cert or Role.SYSTEM) as client:
+        found, matches = client.quality(days)
     total = Coverage()
     for part in found.values():
         total.add_json(part.as_json())
-    value = {"total": total.as_json(), "categories": {name: part.as_json() for name, part in found.items()}}
-    emit(value, as_json, lambda: show_coverage({**found, "all": total}))
+    for line in matches.values():
+        line["per_officer_and_day"] = round(line["matches_per_day"] / officers, 3)
+    value = {
+        "total": total.as_json(),
+        "categories": {name: part.as_json() for name, part in found.items()},
+        "officers": officers,
+        "agreements": matches,
+    }
+    shown = {**found, "all": total}
+    if html is not None:
+        page.write(html, page.document("Quality of matching", _page(shown, matches, days, officers)))
+
+    def text() -> None:
+        show_coverage(shown)
+        table(*_MATCHES, [*_matches(matches)])
+        table(*_DECISIONS, [*_decisions(matches)])
+        say(f"Matches found in the last {days} days, or since the first declaration; {officers} people review them.")
+
+    emit(value, as_json, text)
+
+
+_MATCHES = (
+    "Matches",
+    ("agreement", "days", "declarations", "live now", "matches", "in 1,000", "a day", "an officer and day"),
+)
+_DECISIONS = (
+    "Decisions",
+    ("agreement", "confirmed", "dismissed", "undecided", "gone", "confirmed share", "median time"),
+)
+Figures = Mapping[str, Mapping[str, Any]]
+
+
+def _matches(found: Figures) -> Iterator[Sequence[object]]:
+    for code, line in found.items():
+        rate = "-" if line["per_1000"] is None else f"{line['per_1000']:.2f}"
+        yield (
+            code,
+            f"{line['days']:.0f}",
+            line["declarations"],
+            line["declarations_live"],
+            line["matches"],
+            rate,
+            f"{line['matches_per_day']:.1f}",
+            f"{line['per_officer_and_day']:.1f}",
+        )
+
+
+def _decisions(found: Figures) -> Iterator[Sequence[object]]:
+    for code, line in found.items():
+        share = "-" if line["confirmed_share"] is None else f"{line['confirmed_share']:.0%}"
+        counts = [line[name] for name in ("confirmed", "dismissed", "undecided", "gone")]
+        yield code, *counts, share, age(line["median_decision_s"])
+
+
+def _page(coverage: Mapping[str, Coverage], matches: Figures, days: int, officers: int) -> Iterator[str]:
+    yield page.paragraph(
+        f"Matches found in the last {days} days, or since the first declaration; {officers} people review them. "
+        "Counts alone; nothing here is about any record."
+    )
+    if matches:
+        expected = [line["per_officer_and_day"] for line in matches.values()]
+        yield charts.bars("Matches to expect, by officer and day", [*matches], expected, unit="matches")
+    yield page.table(*_MATCHES, _matches(matches))
+    yield page.table(*_DECISIONS, _decisions(matches))
+    for title, columns, rows in _coverage(coverage):
+        yield page.table(title, columns, rows)
 
 
 def show_coverage(found: Mapping[str, Coverage]) -> None:
     """Print coverage as two tables: what records can be matched by at all, and each identifier type."""
-    table(
+    for title, columns, rows in _coverage(found):
+        table(title, columns, rows)
+
+
+def _coverage(found: Mapping[str, Coverage]) -> Iterator[tuple[str, Sequence[str], Sequence[Sequence[object]]]]:
+    yield (
         "Records, and what they can be matched by",
         ["about", "records", "matchable", "need a second", "name alone", "nothing", "incomplete", "hidden"],
         [
@@ -93,7 +176,7 @@ def show_coverage(found: Mapping[str, Coverage]) -> None:
             for name, c in found.items()
         ],
     )
-    table(
+    yield (
         "Identifiers",
         ["about", "type", "records", "identifiers", "of these in free text"],
         [

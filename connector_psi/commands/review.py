@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from connector_psi.commands.output import AsCert, AsJson, MaybeCert, NodeDir, Reason, emit, say, table
+from connector_psi.commands.waiting import AWAY, Pauses, Reached, until_interrupted
 from connector_psi.pki import Role
 from connector_psi.rpc.local import open_local
 
@@ -44,6 +47,56 @@ def matches_list(
     with open_local(directory, as_cert or Role.SYSTEM) as client:
         values = list(client.matches(state))
     emit(values, as_json, lambda: _matches_table("Matches", values))
+
+
+@matches_app.command("watch")
+def matches_watch(
+    directory: NodeDir,
+    after: Annotated[
+        int,
+        typer.Option(
+            metavar="TOKEN",
+            min=0,
+            max=2**63 - 1,
+            help="Resume token of the last match that you handled; by default every match is shown once first.",
+        ),
+    ] = 0,
+    as_cert: MaybeCert = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each match that is new, confirmed, dismissed, gone, or found otherwise, until Ctrl-C.
+
+    A line tells how a match stands now: several changes that nobody had read yet are one line. It ends with the resume
+    token, the number of the change. Keep the token once you have handled the line, and begin after it the next time:
+    nothing is left out. A node that is being restarted is waited for.
+
+    With --json each line is an object: those of `matches list`, with band, corroborators, found and resume_token.
+    """
+    pauses, node = Pauses(threading.Event()), Reached(directory, as_cert or Role.SYSTEM, loops=True)
+    with until_interrupted():
+        while True:
+            try:
+                with node.connect() as client:
+                    for value in client.watch_matches(after):
+                        pauses.over()
+                        _show_change(value, as_json)
+                        after = value["resume_token"]
+            except AWAY as error:
+                if not node.was_served:
+                    raise
+                pauses.wait(error)
+
+
+def _show_change(value: Mapping[str, Any], as_json: bool) -> None:
+    emit(
+        value,
+        as_json,
+        lambda: say(
+            f"{value['match_id']}  {value['agreement']}  {value['record_ref']}  {_by(value)}  {value['state']}  "
+            f"{value['resume_token']}"
+        ),
+    )
+    sys.stdout.flush()
 
 
 @matches_app.command("show")
@@ -130,6 +183,9 @@ def _case_text(v: Mapping[str, Any]) -> None:
     if v["fields"]:
         title = "Disclosed" if v["side"] == "querier" or v["state"] == "released" else "Would be disclosed"
         table(title, ["field", "value"], [(k, ", ".join(x)) for k, x in sorted(v["fields"].items())])
+    if v["changes"]:
+        rows = [(e["when"], e["kind"], ", ".join(e["fields"])) for e in v["changes"]]
+        table("What became of the own record since", ["when", "what", "in"], rows)
     if v["outcome_entry"] is not None:
         say(f"The outcome is entry {v['outcome_entry']} of the log.")
     if v["erased"]:

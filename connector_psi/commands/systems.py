@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from connector_psi import errors
-from connector_psi.adapters import formats
 from connector_psi.commands.output import AsJson, emit, say, table
+from connector_psi.domain.intake import Format
 from connector_psi.domain.purposes import CATEGORIES
 from connector_psi.domain.systems import SYSTEMS, System
 
@@ -16,6 +16,12 @@ systems_app = typer.Typer(
     help="The systems of customs and home affairs: what the node takes from each, and which it refuses.",
     no_args_is_help=True,
 )
+
+
+def _formats_of(code: str) -> tuple[Format, ...]:
+    from connector_psi.adapters import formats  # noqa: PLC0415 - the adapters are for whoever reads a file
+
+    return formats.formats_of(code)
 
 
 def _as_json(system: System) -> dict[str, object]:
@@ -26,7 +32,7 @@ def _as_json(system: System) -> dict[str, object]:
         "role": system.role,
         "status": system.status.value,
         "reason": system.reason,
-        "formats": [each.name for each in formats.formats_of(system.code)],
+        "formats": [each.name for each in _formats_of(system.code)],
     }
 
 
@@ -40,7 +46,7 @@ def systems_list(as_json: AsJson = False) -> None:
             "Systems",
             ["code", "name", "part in matching", "status", "formats"],
             [
-                (s.code, s.name, s.role, s.status.value, ", ".join(each.name for each in formats.formats_of(s.code)))
+                (s.code, s.name, s.role, s.status.value, ", ".join(each.name for each in _formats_of(s.code)))
                 for s in SYSTEMS.values()
             ],
         )
@@ -79,7 +85,7 @@ def systems_show(
         table(
             "Formats",
             ["--format", "what it is"],
-            [(each.name, each.description) for each in formats.formats_of(system.code)],
+            [(each.name, each.description) for each in _formats_of(system.code)],
         )
         table("Categories of records", ["category", "what they are about"], list(categories.items()))
 

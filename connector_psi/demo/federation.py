@@ -50,7 +50,7 @@ _REQUEST_BYTES = 800_000
 _SETTINGS: Mapping[str, Mapping[str, object]] = {
     "query": {"interval_s": 0.5, "manifest_poll_s": 0.5},
     # Long enough that the samples are published once, when they are complete and the demonstration says so.
-    "publish": {"quiet_s": 10.0},
+    "publish": {"quiet_s": 10.0, "delta_s": 2.0},
     "disclosure": {"slot_s": SLOT_S, "not_disclosed_after_s": DECIDE_S},
     "log": {"checkpoint_s": 0.5},
 }

@@ -16,8 +16,6 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-import structlog
-
 from connector_psi import pki
 from connector_psi.audit.entries import Event
 from connector_psi.domain.purposes import Mode
@@ -33,12 +31,12 @@ from connector_psi.errors import (
     ProtocolError,
     PurposeRefusedError,
     RefusedError,
-    UnavailableError,
 )
 from connector_psi.node import caseclock
-from connector_psi.node.asked import RETRY_MS, ordering_officer
+from connector_psi.node.asked import ordering_officer
 from connector_psi.node.granting import HOUR_MS, MAX_REFERENCE, MAX_TEXT, signed_bytes
 from connector_psi.node.node import QUERIER, Bound, Node
+from connector_psi.node.outbox import ACCESS, Item, Outbox, hold
 from connector_psi.node.ports import NO_ACCESS, AccessAnswer, AccessRequest, Connector
 from connector_psi.node.querying import Querying, Ready
 from connector_psi.protocol import messages
@@ -49,8 +47,6 @@ from connector_psi.storage.accesses import NEVER_MS, AccessRow
 from connector_psi.storage.queried import BatchRow, TakenSet
 from connector_psi.storage.records import StoredRecord
 from connector_psi.storage.store import Tx
-
-logger = structlog.get_logger("connector_psi.node")
 
 MAX_RECORDS = 256
 _Wanted = list[tuple[Token, StoredRecord]]
@@ -72,10 +68,11 @@ class AccessState(StrEnum):
 class AskedAccess:
     """Use cases of the officer who needs access."""
 
-    def __init__(self, node: Node, connector: Connector, querying: Querying) -> None:
+    def __init__(self, node: Node, connector: Connector, querying: Querying, outbox: Outbox) -> None:
         self._node = node
         self._connector = connector
         self._querying = querying
+        self._outbox = outbox
 
     # Asking for access
 
@@ -192,54 +189,23 @@ class AskedAccess:
     def advance(self) -> int:
         """Send drafted requests and collect answers. Returns how many requests moved.
 
-        A peer that cannot be reached is asked again soon, one that refuses or whose answer does not hold at the next
-        slot; nothing is lost, and no other request is kept waiting.
+        Nothing is lost, and no request keeps another waiting; what fails is tried again as ``outbox`` says.
 
         Raises:
             PeerError: The first answer that does not hold, after all requests had their turn.
         """
-        node = self._node
-        node.check_alive()
-        with node.store.read() as tx:
-            due = store.due(tx, store.QUERIER, (AccessState.DRAFTED, AccessState.PENDING), node.now_ms())
-        moved = 0
-        away: set[str] = set()
-        failure: PeerError | None = None
-        for peer, request_id in due:
-            try:
-                if peer not in away:
-                    moved += self._advance_one(peer, request_id)
-                    continue
-            except AuditError:
-                raise
-            except UnavailableError:
-                # Every further call could take as long to fail as this one did.
-                away.add(peer)
-            except Exception as error:  # noqa: BLE001 - one request must not keep the others back
-                self._park(peer, request_id, error)
-                if isinstance(error, PeerError):
-                    failure = failure or error
-                continue
-            with node.store.write() as tx:
-                soon = min(caseclock.next_slot_ms(node), node.now_ms() + RETRY_MS)
-                store.postpone(tx, store.QUERIER, peer, request_id, soon)
-        if failure is not None:
-            raise failure
-        return moved
+        self._node.check_alive()
+        turn = self._outbox.turn(ACCESS, self._advance_one)
+        if turn.failure is not None:
+            raise turn.failure
+        return turn.moved
 
-    def _park(self, peer: str, request_id: bytes, error: Exception) -> None:
-        # The type alone: the text of a defect may hold a value.
-        logger.warning("access.parked", access=request_id.hex(), error=type(error).__name__)
-        with self._node.store.write() as tx:
-            store.postpone(tx, store.QUERIER, peer, request_id, caseclock.next_slot_ms(self._node))
-
-    def _advance_one(self, peer: str, request_id: bytes) -> int:
+    def _advance_one(self, bound: Bound, item: Item) -> int:
         node = self._node
         with node.store.read() as tx:
-            row = store.get(node.store, tx, store.QUERIER, peer, request_id)
+            row = store.get(node.store, tx, store.QUERIER, item.peer, item.id)
         if row is None or row.state not in {AccessState.DRAFTED, AccessState.PENDING}:
             return 0
-        bound = node.bound(row.agreement, QUERIER, row.peer)
         try:
             # Sending and collecting are one call: the same request again.
             answer = self._connector.owner(bound.peer).request_access(access_request(node, row))
@@ -326,11 +292,11 @@ class AskedAccess:
                 raise
             except RefusedError as error:
                 # The owner's no, or the officer's limit of the day: nothing that trying sooner would change.
-                self._park(row.peer, row.request_id, error)
+                hold(node, "access", row.side, row.peer, row.request_id, error)
             except ConnectorError as error:
                 failure = failure or error
                 if isinstance(error, PeerError):
-                    self._park(row.peer, row.request_id, error)
+                    hold(node, "access", row.side, row.peer, row.request_id, error)
         if failure is not None:
             raise failure
         return done

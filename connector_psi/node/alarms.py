@@ -13,9 +13,10 @@ import structlog
 
 from connector_psi import disclosure
 from connector_psi.node import caseclock
-from connector_psi.node.node import Node
-from connector_psi.storage import cases, recalls
+from connector_psi.node.node import QUERIER, Node
+from connector_psi.storage import cases, outbox, queried, recalls, records
 from connector_psi.storage.store import Tx
+from connector_psi.storage.timemark import GOOD
 
 logger = structlog.get_logger("connector_psi.node")
 
@@ -27,7 +28,10 @@ class Alarm:
     code: str
     """``case.answer_overdue``: the time that the agreement sets for an answer is over.
     ``recall.acknowledgement_overdue``: two working days after a recall nobody acknowledged it.
-    ``peer.log_forked``: the peer's log signed two histories; nothing is exchanged with it any more."""
+    ``peer.log_forked``: the peer's log signed two histories; nothing is exchanged with it any more.
+    ``outbox.parked``: something for a peer was refused or failed again and again, and is not sent by itself any more.
+    ``epoch.unfinished``: the set before ended while records still wait to be evaluated anew; nothing finds them yet.
+    ``clock.behind``, ``clock.jumped``, of no agreement and side: see ``timekeeping``."""
     agreement: str
     side: str
     count: int
@@ -43,7 +47,14 @@ class Alarms:
     def current(self, tx: Tx) -> list[Alarm]:
         """Return the alarms that stand now, by code, agreement and side."""
         return sorted(
-            [*self._overdue(tx), *self._unacknowledged(tx), *self._forked()],
+            [
+                *self._overdue(tx),
+                *self._unacknowledged(tx),
+                *self._forked(),
+                *self._parked(tx),
+                *self._unfinished(tx),
+                *self._clock(),
+            ],
             key=lambda alarm: (alarm.code, alarm.agreement, alarm.side),
         )
 
@@ -69,6 +80,30 @@ class Alarms:
     def _unacknowledged(self, tx: Tx) -> list[Alarm]:
         found = recalls.overdue(tx, self._node.now_ms())
         return [Alarm("recall.acknowledgement_overdue", agreement, side, count) for side, agreement, count in found]
+
+    def _parked(self, tx: Tx) -> list[Alarm]:
+        found: Counter[tuple[str, str]] = Counter()
+        for side, agreement, count in outbox.parked_counts(tx):
+            found[agreement, side] += count
+        return [Alarm("outbox.parked", agreement, side, count) for (agreement, side), count in found.items()]
+
+    def _unfinished(self, tx: Tx) -> list[Alarm]:
+        now, found = self._node.now_ms(), []
+        for bound in self._node.agreements(QUERIER):
+            used = queried.sets_in_use(tx, bound.code)
+            if not used or used[0].turn_done or any(before.not_after_ms > now for before in used[1:]):
+                continue
+            newest = used[0]
+            left = records.count_remaining(
+                tx, until_seq=newest.turn_seq, after=(newest.turn_until_ms, newest.turn_id), now_ms=now
+            )
+            if left:
+                found.append(Alarm("epoch.unfinished", bound.code, bound.side.value, left))
+        return found
+
+    def _clock(self) -> list[Alarm]:
+        state = self._node.timekeeping.state()
+        return [] if state == GOOD else [Alarm(f"clock.{state}", "", "", 1)]
 
     def _forked(self) -> list[Alarm]:
         node = self._node

@@ -1,9 +1,8 @@
 """Cases that this node opens at owners, from a hit to what was disclosed.
 
 Decides: what a person must say to open one, when it is sent and its outcome collected, that nothing is kept that does
-not verify. Leaves to others: states, slots and the envelope (``disclosure``), what people see of it (``caseviews``).
-
-A peer that cannot be reached, refuses, or answers what does not hold keeps no other case waiting.
+not verify. Leaves to others: states, slots and the envelope (``disclosure``), what people see of it (``caseviews``),
+what is tried again when (``outbox``).
 """
 
 from __future__ import annotations
@@ -11,47 +10,41 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import structlog
-
 from connector_psi import disclosure, pki
 from connector_psi.audit.entries import Event
 from connector_psi.disclosure import CaseState, Outcome
 from connector_psi.errors import (
     ApprovalMissingError,
-    AuditError,
     ConflictError,
     ConnectorError,
     FormatError,
-    PeerError,
     ProtocolError,
     PurposeRefusedError,
-    UnavailableError,
 )
 from connector_psi.node import caseclock
 from connector_psi.node.covers import Covers
+from connector_psi.node.following import seen
 from connector_psi.node.node import QUERIER, Bound, Node, millis
+from connector_psi.node.outbox import CASES, Item, Outbox
 from connector_psi.node.ports import CaseRequest, Connector, OutcomeAnswer
-from connector_psi.node.querying import verify_leaf
+from connector_psi.node.taking import verify_leaf
 from connector_psi.protocol import messages
 from connector_psi.storage import cases as store
 from connector_psi.storage import queried
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
 
-logger = structlog.get_logger("connector_psi.node")
-
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
-RETRY_MS = 30_000
-_OPEN = (CaseState.DRAFTED, CaseState.PENDING)
 
 
 class AskedCases:
     """Use cases of the querier's cases."""
 
-    def __init__(self, node: Node, connector: Connector) -> None:
+    def __init__(self, node: Node, connector: Connector, outbox: Outbox) -> None:
         self._node = node
         self._connector = connector
+        self._outbox = outbox
         self._covers = Covers(node)
 
     def open(
@@ -142,6 +135,7 @@ class AskedCases:
                     "record_ref": match.payload["record_ref"],
                     "ordered_by": ordering,
                     "opened_by": person.uri,
+                    "seen": seen(node, tx, match.record_id),
                 },
             )
             store.put_case(node.store, tx, row)
@@ -170,50 +164,24 @@ class AskedCases:
     def advance(self) -> int:
         """Send drafted cases and collect outcomes that are due. Returns how many cases moved.
 
-        A peer that cannot be reached is asked again soon, one that refuses or whose answer does not hold at the next
-        slot; nothing is lost, and no other case is kept waiting.
+        Nothing is lost, and no case keeps another waiting; what fails is tried again as ``outbox`` says.
 
         Raises:
             PeerError: The first answer that does not hold, after all cases had their turn.
         """
-        node = self._node
-        node.check_alive()
+        self._node.check_alive()
         self._covers.fill_slots()
-        with node.store.read() as tx:
-            due = store.due_cases(tx, store.QUERIER, _OPEN, node.now_ms())
-        moved = 0
-        away: set[str] = set()
-        failure: PeerError | None = None
-        for peer, request_id in due:
-            if peer in away:
-                continue
-            try:
-                moved += self._advance_case(peer, request_id)
-            except AuditError:
-                raise
-            except UnavailableError:
-                # Every further call could take as long to fail as this one did.
-                away.add(peer)
-                now = node.now_ms()
-                with node.store.write() as tx:
-                    store.postpone_peer(
-                        tx, store.QUERIER, peer, _OPEN, now, min(caseclock.next_slot_ms(node), now + RETRY_MS)
-                    )
-            except Exception as error:  # noqa: BLE001 - one case must not keep the others back
-                caseclock.park(node, store.QUERIER, peer, request_id, error)
-                if isinstance(error, PeerError):
-                    failure = failure or error
-        if failure is not None:
-            raise failure
-        return moved
+        turn = self._outbox.turn(CASES, self._advance_case)
+        if turn.failure is not None:
+            raise turn.failure
+        return turn.moved
 
-    def _advance_case(self, peer: str, request_id: bytes) -> int:
+    def _advance_case(self, bound: Bound, item: Item) -> int:
         node = self._node
         with node.store.read() as tx:
-            row = store.get_case(node.store, tx, store.QUERIER, peer, request_id)
-        if row is None:
+            row = store.get_case(node.store, tx, store.QUERIER, item.peer, item.id)
+        if row is None or row.state not in {CaseState.DRAFTED, CaseState.PENDING}:
             return 0
-        bound = node.bound(row.agreement, QUERIER, row.peer)
         return self._send(bound, row) if row.state == CaseState.DRAFTED else self._collect(bound, row)
 
     def _send(self, bound: Bound, row: CaseRow) -> int:

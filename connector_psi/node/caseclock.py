@@ -1,18 +1,13 @@
-"""When a case moves: slots by the node's settings, and what happens to a case that cannot be moved now."""
+"""When a case moves: slots by the node's settings."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Protocol
 
-import structlog
-
 from connector_psi import disclosure
 from connector_psi.node.node import Node, from_millis, millis
 from connector_psi.policy import Agreement
-from connector_psi.storage import cases as store
-
-logger = structlog.get_logger("connector_psi.node")
 
 
 class Accepted(Protocol):
@@ -24,9 +19,10 @@ class Accepted(Protocol):
         ...
 
 
-def next_slot_ms(node: Node) -> int:
-    """Return the next slot, in Unix milliseconds."""
-    return millis(disclosure.next_slot(from_millis(node.now_ms()), node.config.disclosure.slot_s))
+def next_slot_ms(node: Node, after_ms: int | None = None) -> int:
+    """Return the next slot after a time, by default after now, in Unix milliseconds."""
+    after = from_millis(node.now_ms() if after_ms is None else after_ms)
+    return millis(disclosure.next_slot(after, node.config.disclosure.slot_s))
 
 
 def decided_slot_ms(node: Node, row: Accepted) -> int:
@@ -59,11 +55,3 @@ def window_end_ms(node: Node, agreement: Agreement, opened_ms: int) -> int:
     """Return when a case of an agreement is over, in Unix milliseconds."""
     t_s = node.config.disclosure.not_disclosed_after_s
     return millis(disclosure.window_end(from_millis(opened_ms), t_s, agreement.case_window_days))
-
-
-def park(node: Node, side: str, peer: str, request_id: bytes, error: Exception) -> None:
-    """Leave a case that cannot be moved now to the next slot."""
-    # The type alone: the text of a defect may hold a value.
-    logger.warning("case.parked", side=side, case=request_id.hex(), error=type(error).__name__)
-    with node.store.write() as tx:
-        store.postpone_case(tx, side, peer, request_id, next_slot_ms(node))

@@ -83,14 +83,17 @@ class QuerySection(_Section):
 class PublishSection(_Section):
     """How the node publishes."""
 
+    delta_s: Seconds = 60.0
+    """Changes are published at multiples of this time since the Unix epoch, in a delta that comes without any too."""
     quiet_s: Seconds = 0.5
-    """A changed source is published once it has been quiet for so long."""
+    """A new set is made of changes only once the source has been quiet for so long: where there are very many, or where
+    the querier takes no deltas."""
     max_wait_s: Seconds = 60.0
     """A source that never becomes quiet is published after so long all the same."""
     renew_fraction: float = Field(default=0.75, gt=0, lt=1)
     """A set is renewed after this part of its life."""
-    overlap_s: Seconds = 3600.0
-    """How long a superseded epoch still answers."""
+    overlap_s: Seconds = 43_200.0
+    """How long a superseded epoch still answers, at most to its end: queriers evaluate their live records anew."""
 
 
 class DisclosureSection(_Section):
@@ -156,6 +159,40 @@ class TranscriptSection(_Section):
     """File that every message is appended to; empty for none."""
 
 
+class MetricsSection(_Section):
+    """Figures for Prometheus, over plain HTTP and to whoever asks: on this machine alone."""
+
+    listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
+    """HOST:PORT where they are fetched; empty for none."""
+
+    @model_validator(mode="after")
+    def _is_of_this_machine(self) -> Self:
+        if self.listen and (not is_loopback(f"http://{self.listen}") or self.listen.startswith("localhost")):
+            raise ValueError(
+                "listen: an address of this machine, such as 127.0.0.1:9464; nobody who asks is authenticated"
+            )
+        if self.listen and int(self.listen.rpartition(":")[2]) > MAX_PORT:
+            raise ValueError(f"listen: a port is at most {MAX_PORT}")
+        return self
+
+
+class TracesSection(_Section):
+    """Traces for OpenTelemetry: codes, states and times."""
+
+    endpoint: str = Field(default="", pattern=r"^(https?://[^\s?#]+)?$", max_length=500)
+    """URL of a collector that takes OTLP over HTTP, with its path; empty for none. Plain HTTP is for this machine."""
+    file: str = ""
+    """File that they are appended to, as OTLP in JSON lines; empty for none."""
+
+    @model_validator(mode="after")
+    def _go_to_one_place(self) -> Self:
+        if self.endpoint and self.file:
+            raise ValueError("endpoint or file, not both")
+        if self.endpoint.startswith("http:") and not is_loopback(self.endpoint):
+            raise ValueError("endpoint: plain HTTP is for addresses of this machine only")
+        return self
+
+
 class NodeConfig(_Section):
     """Everything that ``node.toml`` says."""
 
@@ -167,6 +204,8 @@ class NodeConfig(_Section):
     log: LogSection = LogSection()
     names: NamesSection = NamesSection()
     transcript: TranscriptSection = TranscriptSection()
+    metrics: MetricsSection = MetricsSection()
+    traces: TracesSection = TracesSection()
     witnesses: tuple[WitnessSection, ...] = Field(default=(), max_length=16)
 
     @model_validator(mode="after")

@@ -23,8 +23,8 @@ from connector_psi import disclosure
 from connector_psi.audit.entries import Event, Side
 from connector_psi.disclosure import CaseState, OwnerCaseState
 from connector_psi.errors import AuditError, PurposeRefusedError, UnavailableError
-from connector_psi.node import caseclock
 from connector_psi.node.node import QUERIER, Node
+from connector_psi.node.outbox import hold
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import NEVER_MS, CaseRow
 from connector_psi.storage.store import Tx
@@ -44,13 +44,15 @@ class Erasure:
         self._remains = True
 
     def run(self, gone: int = 0) -> int:
-        """Erase what is due. Returns how many cases were erased or expired.
+        """Erase what is due. Returns how many cases were erased or expired; none while the clock is in doubt.
 
         Args:
             gone: How many rows others deleted since the last turn; what was in them is overwritten too.
         """
         node = self._node
         node.check_alive()
+        if not node.timekeeping.may_erase():
+            return 0
         done = self._erase_due(store.QUERIER, _ANSWERED, RETENTION)
         done += self._erase_due(store.OWNER, (OwnerCaseState.RELEASED,), WINDOW)
         done += self._expire_unanswered()
@@ -100,7 +102,7 @@ class Erasure:
         except (AuditError, UnavailableError):
             raise
         except Exception as error:  # noqa: BLE001 - one case must not keep the others back
-            caseclock.park(node, side, peer, request_id, error)
+            hold(node, "case", side, peer, request_id, error)
             return 0
         return 1
 
@@ -152,7 +154,7 @@ _Left = tuple[dict[str, Any], list[str], bytes | None, list[str]]
 
 
 def _of_querier(row: CaseRow) -> _Left:
-    kept = {name: value for name, value in row.payload.items() if name not in {"ticket_id", "redeem"}}
+    kept = {name: value for name, value in row.payload.items() if name not in {"ticket_id", "redeem", "seen"}}
     outcome: Mapping[str, Any] | None = row.payload.get("outcome")
     if outcome is None:
         return kept, [], None, ["ticket"]

@@ -16,7 +16,6 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
-import structlog
 from cryptography.exceptions import InvalidSignature
 
 from connector_psi import disclosure, pki
@@ -32,13 +31,12 @@ from connector_psi.errors import (
 )
 from connector_psi.node import caseclock
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
+from connector_psi.node.outbox import hold
 from connector_psi.node.ports import ACCESS_ID_BYTES, NO_ACCESS, AccessAnswer, AccessRequest
 from connector_psi.protocol import messages
 from connector_psi.storage import accesses as store
 from connector_psi.storage.accesses import NEVER_MS, AccessRow
 from connector_psi.storage.store import Tx
-
-logger = structlog.get_logger("connector_psi.node")
 
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
@@ -263,10 +261,7 @@ class Granting:
             except (AuditError, UnavailableError):
                 raise
             except Exception as error:  # noqa: BLE001 - one request must not keep the others back
-                # The type alone: the text of a defect may hold a value.
-                logger.warning("access.parked", access=request_id.hex(), error=type(error).__name__)
-                with node.store.write() as tx:
-                    store.postpone(tx, store.OWNER, peer, request_id, caseclock.next_slot_ms(node))
+                hold(node, "access", store.OWNER, peer, request_id, error)
         return len(due)
 
     def _release(self, tx: Tx, row: AccessRow) -> None:

@@ -8,8 +8,10 @@ the node stops answering for good. The use cases themselves: ``registration``, `
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,9 +48,12 @@ from connector_psi.errors import (
 )
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, load_config
+from connector_psi.node.contacts import PeerContacts
 from connector_psi.node.descriptor import Descriptor, log_origin, parse_descriptor, witness_name
 from connector_psi.node.governing import bring_into_force, pack_of, read_signed
+from connector_psi.node.measuring import NoTelemetry, Telemetry
 from connector_psi.node.ports import LeafProof
+from connector_psi.node.timekeeping import Timekeeper, Timekeeping
 from connector_psi.protocol.tokens import Token, name_groups, record_tokens
 from connector_psi.storage import peers as peer_store
 from connector_psi.storage import policies
@@ -65,6 +70,9 @@ COSIGNED_LOOKED_AT = 64
 """So many of the newest cosigned checkpoints are looked at for one with all wanted witnesses."""
 SILENT_BODY_BYTES = 8_192
 """Of every sealed body at an owner that gets no notice: what a case became must not show in its length."""
+LOG_ROOM_BYTES = 262_144
+"""Free space that a log which took nothing needs before it is tried again: the last pages take a small entry and no
+more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,8 @@ class Node:
     """
 
     def __init__(self, directory: Path, clock: Clock | None = None, random: RandomSource | None = None) -> None:
-        self.clock: Clock = clock or SystemClock()
+        keeper = Timekeeper(clock or SystemClock())
+        self.clock: Clock = keeper
         self.random: RandomSource = random or SystemRandom()
         self.config: NodeConfig
         self.layout: Layout
@@ -123,6 +132,9 @@ class Node:
         try:
             self._open()
             try:
+                # Before anything is judged by its time: from here on it is never earlier than it was.
+                self.timekeeping = Timekeeping(self, keeper)
+                self.policy = read_signed(self.layout.policy, self.authority, self.root_pem, self.clock.now())
                 self._open_log()
             except BaseException:
                 self.store.close()
@@ -140,13 +152,16 @@ class Node:
         self.credentials = pki.load_credentials(self.layout.node_cert)
         if self.credentials.identity != pki.AuthorityIdentity(self.authority):
             raise ConfigError(f"{self.layout.node_cert}: not the certificate of authority {self.authority}")
-        self.policy = read_signed(self.layout.policy, self.authority, self.root_pem, self.clock.now())
         self.store = Store(
             self.layout.store_url(self.config),
             bytes(self.keyring.node_key("payload")),
             bytes(self.keyring.node_key("index")),
             self.random,
         )
+        self.telemetry: Telemetry = NoTelemetry()
+        self.contacts = PeerContacts(self.clock)
+        self._log_blocked = False
+        self.store.wrote = self._wrote
 
     def _open_log(self) -> None:
         self.signing_key = self.keyring.signing_key
@@ -211,11 +226,16 @@ class Node:
     # Failing for good
 
     def check_alive(self) -> None:
-        """Stop every use case once the log cannot be trusted any more.
+        """Stop every use case once the log cannot be trusted any more, and while the clock is behind.
 
         Raises:
             AuditError: What was found, for as long as the process lives.
+            UnavailableError: The clock is behind the time that this node had before.
         """
+        self._check_log()
+        self.timekeeping.check()
+
+    def _check_log(self) -> None:
         if self._fatal is not None:
             raise self._fatal
 
@@ -230,6 +250,36 @@ class Node:
     def fatal(self) -> AuditError | None:
         """What stopped the node, None while it runs."""
         return self._fatal
+
+    @property
+    def log_blocked(self) -> bool:
+        """Whether the log took nothing when it was last written, as on a full disk."""
+        return self._log_blocked
+
+    def _wrote(self, seconds: float | None) -> None:
+        # What succeeds clears nothing: small transactions still fit where large ones do not.
+        if seconds is None:
+            self._log_blocked = True
+        else:
+            self.telemetry.committed(seconds)
+
+    def probe_log(self) -> None:
+        """Try a log that took nothing once more, and sign what it holds.
+
+        Raises:
+            AuditError: The log went backwards or forked; the node stops answering.
+        """
+        if not self._log_blocked:
+            return
+        try:
+            if shutil.disk_usage(self.layout.data).free < LOG_ROOM_BYTES:
+                return
+            self.store.try_to_write()
+        except (OSError, UnavailableError):
+            return
+        self._log_blocked = False
+        with suppress(UnavailableError):
+            self.checkpoint()
 
     # Peers and agreements
 
@@ -275,6 +325,11 @@ class Node:
         """Return whether an authority is an active peer."""
         with self._state:
             return authority in self._peers
+
+    def role_of(self, authority: str) -> ProfileRole | None:
+        """Return the role of a peer, also of one that was revoked; None of one that is not known."""
+        with self._state:
+            return self._roles.get(authority)
 
     def is_forked(self, authority: str) -> bool:
         """Return whether a peer's log is known to have signed two histories."""
@@ -409,8 +464,12 @@ class Node:
 
         Raises:
             AuditError: The log is not to be trusted; nothing may be done.
+            UnavailableError: The clock is behind, and this is not the entry that says so.
         """
-        self.check_alive()
+        if event is Event.CLOCK:
+            self._check_log()
+        else:
+            self.check_alive()
         if bound is None:
             # What belongs to no agreement was done under the policy as a whole.
             fields.setdefault("policy_hash", self.policy.pack_hash)
@@ -425,7 +484,10 @@ class Node:
                 mode=bound.agreement.mode.value,
                 **fields,
             )
-        silent = bound is not None and bound.side is OWNER and is_silent(bound.agreement)
+        # Sets and deltas come on a clock, whatever became of any case, and there are many of them.
+        silent = (
+            bound is not None and bound.side is OWNER and is_silent(bound.agreement) and event is not Event.SET_PUBLISH
+        )
         return self.log.append(tx, draft, body, SILENT_BODY_BYTES if silent else 0)
 
     def _own_retention(self) -> RetentionClass:
@@ -441,13 +503,20 @@ class Node:
         Raises:
             AuditError: The log went backwards or forked; the node stops answering.
         """
-        self.check_alive()
+        # Also while the clock is behind: the entry that says so is to be signed.
+        self._check_log()
         try:
             # Signing commits this node to every leaf that is seen.
             with self.store.write(alone=True) as tx:
-                self.log.checkpoint(tx)
+                before = self.entries.latest_checkpoint(tx)
+                if self.log.checkpoint(tx) != before:
+                    self.timekeeping.keep(tx)
         except AuditError as error:
             self.fail(error)
+            raise
+        except UnavailableError:
+            # The database, or the guard beside it.
+            self._log_blocked = True
             raise
         return self.signed_checkpoint()
 

@@ -39,6 +39,15 @@ class ManifestAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class DeltaAnswer:
+    """A delta as its owner serves it."""
+
+    delta: bytes
+    signature: bytes
+    proof: LeafProof
+
+
+@dataclass(frozen=True, slots=True)
 class CaseRequest:
     """An OpenCase request."""
 
@@ -132,6 +141,10 @@ class OwnerPort(Protocol):
 
     def read_set(self, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
         """Yield a set's file from an offset on, in pieces of at most 512 KiB."""
+        ...
+
+    def get_deltas(self, agreement: str, epoch: int, from_seq: int) -> Iterator[DeltaAnswer]:
+        """Yield the deltas of an epoch from one on, in order."""
         ...
 
     def evaluate(self, query: Query) -> tuple[bytes, bytes]:

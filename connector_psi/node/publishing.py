@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
 
 from connector_psi import policy
 from connector_psi.audit.entries import Event
@@ -24,7 +28,9 @@ from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.encoding import bloom, tickets
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
+from connector_psi.encoding.ownedset import FILTER_FILE, TICKETS_FILE, make_index, write_index
 from connector_psi.encoding.sealedfile import SealedFile, seal_file
+from connector_psi.encoding.tickets import TICKET_TAG_BYTES
 from connector_psi.errors import KeyUnavailableError, PurposeRefusedError, UnavailableError
 from connector_psi.node.node import OWNER, Bound, Node, millis
 from connector_psi.node.ports import FILTER, TICKETS, ManifestAnswer
@@ -36,7 +42,13 @@ from connector_psi.storage.records import StoredRecord
 from connector_psi.storage.store import Tx
 
 READ_BYTES = 512 * 1024
-_FILES = {FILTER: "filter.sealed", TICKETS: "tickets.sealed"}
+_FILES = {FILTER: FILTER_FILE, TICKETS: TICKETS_FILE}
+MANY_CHANGES = 10_000
+"""More changed records than this, and than the set has tokens, are published as a new set: that costs less."""
+LONG_CHAIN_ROWS = 262_144
+"""Deltas of more rows than this, and than the set, are compacted into a new one."""
+WITHOUT_DELTAS = 5
+"""A querier that asks for the manifest so often and for no delta in between takes none: it is of version 0.1.0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,8 @@ class Publishing:
         self._node = node
         # One set of an agreement is built at a time; building holds no database lock.
         self._building = threading.Lock()
+        self._manifests_since: Counter[str] = Counter()
+        """By agreement, how often the manifest was asked for since deltas were."""
         self.encoded = 0
         """Tokens of the set being built, encoded so far; for progress."""
 
@@ -76,7 +90,11 @@ class Publishing:
         Cost: one PRF evaluation and one sealed row a token, one hash round a row of the size class.
         """
         with self._building:
-            return self._publish(self._node.bound(code, OWNER))
+            bound = self._node.bound(code, OWNER)
+            with self._node.telemetry.span("publish", agreement=bound.code) as span:
+                published = self._publish(bound)
+                span.note(epoch=published.epoch, elements=published.size_class)
+            return published
 
     def _publish(self, bound: Bound) -> Published:
         node, code = self._node, bound.code
@@ -97,23 +115,29 @@ class Publishing:
         encoder = SetEncoder(code, epoch, keys, k_ticket, k_redeem, node.random)
         with node.store.read() as tx:
             change_seq = records.max_change_seq(tx)
-            lookups, rows, count, parties_left_out = bytearray(), bytearray(), 0, 0
+            lookups, rows, tags, count, parties_left_out = bytearray(), bytearray(), bytearray(), 0, 0
+            owners: list[NDArray[np.uint64]] = []
 
             def items() -> Iterator[list[EncodeItem]]:
                 nonlocal parties_left_out
                 for chunk in records.eligible(node.store, tx, bound.agreement.categories, millis(snapshot)):
                     parties_left_out += sum(left_out(stored.record) for stored in chunk) if groups else 0
-                    yield [self._item(bound, stored) for stored in chunk]
+                    yield [encode_item(node, bound, stored) for stored in chunk]
 
             for encoded in encoder.encode(items()):
                 lookups += encoded.lookups
                 rows += encoded.rows
+                tags += encoded.tags
+                owners.append(np.array(encoded.records, dtype=np.uint64))
                 count += encoded.count
                 self.encoded = count
         size = tickets.padded_size(count)
         dummies = tickets.dummy_rows(size - count, node.random)
         lookups += b"".join(dummies[i : i + 16] for i in range(0, len(dummies), tickets.ROW_BYTES))
         rows += dummies
+        tags += bytes(TICKET_TAG_BYTES * (size - count))
+        owners.append(np.zeros(size - count, dtype=np.uint64))
+        index = make_index(np.concatenate(owners), bytes(tags), bytes(lookups))
         folder = node.layout.owned_set(code, epoch)
         _make_folder(folder)
         plain = {FILTER: folder / "filter.plain", TICKETS: folder / "tickets.plain"}
@@ -140,16 +164,14 @@ class Publishing:
         for name, path in plain.items():
             seal_file(path, folder / _FILES[name], file_key, node.random)
             path.unlink()
+        write_index(folder, index, file_key, node.random)
         return self._release(bound, manifest, count, change_seq, parties_left_out)
-
-    def _item(self, bound: Bound, stored: StoredRecord) -> EncodeItem:
-        number = policy.category_number(bound.agreement, stored.record.category)
-        return EncodeItem(stored.id, number, tuple(self._node.tokens(bound, stored.record)))
 
     def _release(
         self, bound: Bound, manifest: manifests.Manifest, count: int, change_seq: int, parties_left_out: int
     ) -> Published:
         node, code, epoch = self._node, bound.code, manifest.epoch
+        snapshot_ms = millis(manifests.decode_time(manifest.source_snapshot))
         raw = manifests.encode_manifest(manifest)
         digest = manifests.manifest_hash(raw)
         with node.store.write() as tx:
@@ -177,6 +199,9 @@ class Publishing:
                 leaf_index=entry.index,
                 tokens=count,
                 change_seq=change_seq,
+                set_seq=change_seq,
+                linked_ms=snapshot_ms,
+                fresh_ms=snapshot_ms,
                 not_after_ms=millis(manifests.decode_time(manifest.not_after)),
             )
         return Published(code, epoch, count, manifest.size_class, digest, parties_left_out)
@@ -184,29 +209,44 @@ class Publishing:
     # The clock
 
     def due(self) -> list[str]:
-        """Return the agreements whose set is missing, of another policy, out of date and quiet, or close to its end."""
+        """Return the agreements that need a new set: it is missing, of another policy or close to its end, there are
+        more changes or deltas than a set costs, or the querier takes no deltas and the source changed and is quiet.
+        """
+        return [code for code in self.runnable() if self._is_due(self._node.bound(code, OWNER))]
+
+    def _is_due(self, bound: Bound) -> bool:
         node, now = self._node, self._node.now_ms()
         settings = node.config.publish
-        codes = []
-        for code in self.runnable():
-            bound = node.bound(code, OWNER)
-            with node.store.read() as tx:
-                newest = newest_set(tx, bound)
-                change_seq, changed_ms = records.newest_change(tx, bound.agreement.categories)
+        with node.store.read() as tx:
+            newest = newest_set(tx, bound)
             if newest is None:
-                codes.append(code)
-                continue
-            assert newest.change_seq is not None
-            assert newest.published_ms is not None
-            assert newest.not_after_ms is not None
-            dirty = change_seq > newest.change_seq
-            quiet = now - changed_ms >= settings.quiet_s * 1000
-            waited = now - newest.published_ms >= settings.max_wait_s * 1000
-            life = newest.not_after_ms - newest.published_ms
-            old = now - newest.published_ms >= life * settings.renew_fraction
-            if (dirty and (quiet or waited)) or old:
-                codes.append(code)
-        return codes
+                return True
+            change_seq, changed_ms = records.newest_change(tx, bound.agreement.categories)
+        assert newest.change_seq is not None
+        assert newest.set_seq is not None
+        assert newest.published_ms is not None
+        assert newest.not_after_ms is not None
+        life = newest.not_after_ms - newest.published_ms
+        if now - newest.published_ms >= life * settings.renew_fraction:
+            return True
+        if newest.delta_rows > max(LONG_CHAIN_ROWS, manifests.parse_manifest(newest.manifest or b"").size_class):
+            return True
+        quiet = now - changed_ms >= settings.quiet_s * 1000
+        waited = now - newest.published_ms >= settings.max_wait_s * 1000
+        if not (quiet or waited):
+            return False
+        if self.takes_deltas(bound.code):
+            return change_seq - newest.change_seq > max(MANY_CHANGES, newest.tokens or 0)
+        return change_seq > newest.set_seq
+
+    def takes_deltas(self, code: str) -> bool:
+        """Return whether the querier of an agreement asks for deltas, as far as is known since the node was opened."""
+        return self._manifests_since[code] < WITHOUT_DELTAS
+
+    def note_deltas(self, peer: str, code: str) -> None:
+        """Note that the querier of an agreement asked for its deltas."""
+        self._node.bound(code, OWNER, peer)
+        self._manifests_since[code] = 0
 
     def named(self, codes: Sequence[str]) -> list[str]:
         """Return the agreements that this node owns under these codes, or under these codes of templates.
@@ -273,16 +313,21 @@ class Publishing:
         return superseded or now >= (row.not_after_ms or 0)
 
     def fresh_until_ms(self, code: str) -> int:
-        """Return the time up to which this node's registered records are in the newest set of an agreement."""
+        """Return the time up to which this node's changes are in the newest set of an agreement with its deltas.
+
+        To a querier that takes no deltas: the present if nothing changed since the set was made.
+        """
         node = self._node
         bound = node.bound(code, OWNER)
         with node.store.read() as tx:
             newest = newest_set(tx, bound)
             change_seq, _ = records.newest_change(tx, bound.agreement.categories)
-        if newest is None or newest.change_seq is None or newest.not_after_ms is None:
+        if newest is None or newest.set_seq is None or newest.fresh_ms is None or newest.not_after_ms is None:
             return 0
+        if self.takes_deltas(code):
+            return newest.fresh_ms
         snapshot_ms = newest.not_after_ms - bound.agreement.max_set_age_h * 3_600_000
-        return node.now_ms() if change_seq <= newest.change_seq else snapshot_ms
+        return node.now_ms() if change_seq <= newest.set_seq else snapshot_ms
 
     # Serving
 
@@ -297,10 +342,17 @@ class Publishing:
         bound = node.bound(code, OWNER, peer)
         with node.store.read() as tx:
             row = owned.get_epoch(tx, code, epoch) if epoch else newest_set(tx, bound)
-        if row is None or row.manifest is None or row.wrapped_seed is None or not is_of_policy(row, bound):
+        if (
+            row is None
+            or row.manifest is None
+            or row.wrapped_seed is None
+            or (row.not_after_ms or 0) <= node.now_ms()
+            or not is_of_policy(row, bound)
+        ):
             raise KeyUnavailableError(f"{code}: no set is published")
         assert row.signature is not None
         assert row.leaf_index is not None
+        self._manifests_since[code] += 1
         return ManifestAnswer(
             row.manifest, row.signature, node.leaf_proof(row.leaf_index, bound.agreement), self.fresh_until_ms(code)
         )
@@ -334,6 +386,12 @@ class Publishing:
 def is_of_policy(row: EpochRow, bound: Bound) -> bool:
     """Return whether a set was published under the agreement as it is in force; under another it answers nothing."""
     return row.manifest is not None and manifests.parse_manifest(row.manifest).policy_hash == bound.policy_hash.hex()
+
+
+def encode_item(node: Node, bound: Bound, stored: StoredRecord) -> EncodeItem:
+    """Return a record as the encoder needs it."""
+    number = policy.category_number(bound.agreement, stored.record.category)
+    return EncodeItem(stored.id, number, tuple(node.tokens(bound, stored.record)))
 
 
 def newest_set(tx: Tx, bound: Bound) -> EpochRow | None:

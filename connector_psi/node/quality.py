@@ -1,17 +1,107 @@
-"""What the stored records can be matched by: the use case behind ``report quality``.
+"""What the stored records can be matched by, and what comes of it: the use cases behind ``report quality``.
 
-Decides: that it is counted in parts, so that a large store keeps no call waiting. Leaves to others: what is counted
+Decides: that coverage is counted in parts, so that a large store keeps no call waiting; which figures tell whether
+people can keep up with the matches of an agreement, and who is told them. Leaves to others: what is counted of a record
 (``domain.coverage``).
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+from statistics import median
+
+from connector_psi.disclosure import is_silent
 from connector_psi.domain.coverage import Coverage
-from connector_psi.node.node import Node
-from connector_psi.storage import records
+from connector_psi.node.node import QUERIER, Bound, Node
+from connector_psi.pki import Role
+from connector_psi.storage import figures, queried, records
+from connector_psi.storage.store import Tx
 
 PART_RECORDS = 20_000
 """Records of one part; about two seconds."""
+MAX_DAYS = 3_660
+_DAY_MS = 86_400_000
+_SEES_MATCHES = frozenset({Role.OFFICER, Role.SUPERVISOR, Role.DPO, Role.SYSTEM})
+"""Who may list matches. Of agreements whose owner gets no notice nobody else is told how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manageability:
+    """Whether people can keep up with the matches of an agreement. Counts are of a period that ends now."""
+
+    days: float
+    """Length of the period; shorter than asked for where the first declaration is younger, but at least a day."""
+    declarations: int
+    """Records that this node may ask with and that were first registered in the period."""
+    declarations_live: int
+    """Records that it may ask with and that are in matching now, whenever they were registered."""
+    matches: int
+    """Found in the period and not gone since."""
+    per_1000: float | None
+    """Matches of 1,000 declarations of the period; None without one."""
+    confirmed: int
+    dismissed: int
+    undecided: int
+    gone: int
+    """Found in the period, and gone since without a decision."""
+    confirmed_share: float | None
+    """Of those that were decided; None without one."""
+    median_decision_s: int | None
+    """From match to decision; None where none was decided."""
+    matches_per_day: float
+    """To expect, if declarations go on to arrive as they did."""
+
+
+def manageability(node: Node, days: int, role: Role) -> dict[str, Manageability]:
+    """Count what became of the matches of each agreement in which this node is the querier.
+
+    Args:
+        node: The node.
+        days: Length of the period, 1 to ``MAX_DAYS``.
+        role: Of whoever asks.
+
+    Returns:
+        Figures by agreement; none of agreements that the role is not told about.
+    """
+    node.check_alive()
+    found: dict[str, Manageability] = {}
+    now = node.now_ms()
+    with node.store.read() as tx:
+        counts = figures.matches_by_agreement(tx, now - days * _DAY_MS)
+        for bound in node.agreements(QUERIER):
+            if role in _SEES_MATCHES or not is_silent(bound.agreement):
+                found[bound.code] = _manageability(node, tx, bound, now, days, counts.get(bound.code, {}))
+    return found
+
+
+def _manageability(node: Node, tx: Tx, bound: Bound, now: int, days: int, counts: dict[str, int]) -> Manageability:
+    since, categories = now - days * _DAY_MS, bound.agreement.querier_categories
+    first = figures.first_registered_ms(tx, categories)
+    seen_days = max(1.0, (now - max(since, first if first is not None else now)) / _DAY_MS)
+    declarations = figures.count_records(tx, categories, since)
+    confirmed, dismissed = counts.get(queried.CONFIRMED, 0), counts.get(queried.DISMISSED, 0)
+    undecided, decided = counts.get(queried.NEW, 0), confirmed + dismissed
+    matches = decided + undecided
+    took = [*figures.decision_times(node.store, tx, bound.code, since)] if decided else []
+    return Manageability(
+        days=round(seen_days, 2),
+        declarations=declarations,
+        declarations_live=figures.count_records(tx, categories, live=True),
+        matches=matches,
+        per_1000=round(matches * 1000 / declarations, 3) if declarations else None,
+        confirmed=confirmed,
+        dismissed=dismissed,
+        undecided=undecided,
+        gone=counts.get(queried.GONE, 0),
+        confirmed_share=round(confirmed / decided, 4) if decided else None,
+        median_decision_s=round(median(took) / 1000) if took else None,
+        matches_per_day=round(matches / seen_days, 3),
+    )
+
+
+def manageability_json(found: dict[str, Manageability]) -> dict[str, dict[str, float | int | None]]:
+    """Return figures as JSON-able data."""
+    return {code: asdict(each) for code, each in sorted(found.items())}
 
 
 def coverage_part(node: Node, after: int) -> tuple[dict[str, Coverage], int]:

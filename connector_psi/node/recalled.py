@@ -33,9 +33,10 @@ from connector_psi.errors import (
 )
 from connector_psi.node.erasure import RECALLED, erase_case
 from connector_psi.node.node import QUERIER, Bound, Node, millis
+from connector_psi.node.outbox import ACKNOWLEDGEMENTS, Item, Outbox
 from connector_psi.node.ports import Acknowledgement, Connector, RecallMessage
-from connector_psi.node.querying import verify_leaf
-from connector_psi.node.recalling import MAX_TEXT, QUIET_KEPT_MS, acknowledgement_bytes, due_ms, send_due
+from connector_psi.node.recalling import MAX_TEXT, QUIET_KEPT_MS, acknowledgement_bytes, due_ms
+from connector_psi.node.taking import verify_leaf
 from connector_psi.protocol import messages
 from connector_psi.storage import cases
 from connector_psi.storage import recalls as store
@@ -52,9 +53,10 @@ logger = structlog.get_logger("connector_psi.node")
 class Recalled:
     """Use cases of the recipient."""
 
-    def __init__(self, node: Node, connector: Connector) -> None:
+    def __init__(self, node: Node, connector: Connector, outbox: Outbox) -> None:
         self._node = node
         self._connector = connector
+        self._outbox = outbox
 
     def receive(self, peer: str, message: RecallMessage) -> None:
         """Take a recall in; the same one again changes nothing.
@@ -214,7 +216,7 @@ class Recalled:
     def advance(self) -> int:
         """Tell owners of what was acknowledged. Returns how many were told."""
         self._node.check_alive()
-        return send_due(self._node, cases.QUERIER, self._tell)
+        return self._outbox.turn(ACKNOWLEDGEMENTS, self._tell).moved
 
     def forget(self) -> int:
         """Delete acknowledged recalls that nothing is kept of any more but in the log, and old covers."""
@@ -223,13 +225,12 @@ class Recalled:
             done = store.drop_old(tx, cases.QUERIER, node.now_ms() - QUIET_KEPT_MS, quiet=True)
             return done + store.drop_old(tx, cases.QUERIER, node.now_ms() - KEPT_MS, quiet=False)
 
-    def _tell(self, peer: str, recall_id: bytes) -> int:
-        node = self._node
+    def _tell(self, bound: Bound, item: Item) -> int:
+        node, peer, recall_id = self._node, item.peer, item.id
         with node.store.read() as tx:
             row = store.get_recall(node.store, tx, cases.QUERIER, peer, recall_id)
-            if row is None:
-                return 0
-            bound = node.bound_of_case(tx, row.agreement, QUERIER, peer)
+        if row is None:
+            return 0
         if disclosure.is_silent(bound.agreement):
             effect, at_ms = RecallEffect.RECEIVED, row.payload["received_ms"]
         else:

@@ -15,7 +15,6 @@ Rules:
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -36,8 +35,8 @@ from connector_psi.errors import (
     PurposeRefusedError,
     UnavailableError,
 )
-from connector_psi.node.caseclock import next_slot_ms
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
+from connector_psi.node.outbox import RECALLS, Item, Outbox
 from connector_psi.node.ports import Acknowledgement, Connector, RecallMessage
 from connector_psi.node.received import released_fields, request_of
 from connector_psi.node.releases import field_mac, token_mac
@@ -52,7 +51,6 @@ from connector_psi.storage.store import Tx
 logger = structlog.get_logger("connector_psi.node")
 
 MAX_TEXT = 4000
-RETRY_MS = 30_000
 QUIET_KEPT_MS = 7 * 86_400_000
 """How long an acknowledged recall without notice is kept, so that an acknowledgement that comes again is known."""
 CURSOR_KEPT_MS = 60_000
@@ -65,9 +63,10 @@ _CHUNK = 2_000
 class Recalling:
     """Use cases of the owner's recalls."""
 
-    def __init__(self, node: Node, connector: Connector) -> None:
+    def __init__(self, node: Node, connector: Connector, outbox: Outbox) -> None:
         self._node = node
         self._connector = connector
+        self._outbox = outbox
         # How far the changes of records were looked through, by agreement. What stands in the store is older: after a
         # crash some are looked through again, and what was told is told by then.
         self._cursors: dict[str, int] = {}
@@ -132,7 +131,7 @@ class Recalling:
                     done += self._fill_slot(bound, slot, first=bound.code not in slots)
             elif self._cursors.get(bound.code) != newest:
                 done += self._look_through(bound)
-        return done + send_due(node, cases.OWNER, self._deliver)
+        return done + self._outbox.turn(RECALLS, self._deliver).moved
 
     def _agreements(self) -> list[Bound]:
         """Those in force, and those with active peers that ended and under which something is still kept."""
@@ -212,7 +211,7 @@ class Recalling:
             raise
         except Exception as error:  # noqa: BLE001 - one case must not keep the others back
             # The type alone: the text of a defect may hold a value.
-            logger.warning("recall.parked", error=type(error).__name__)
+            logger.warning("recall.failed", error=type(error).__name__)
             return None
 
     def _recalled(self, tx: Tx, bound: Bound, release: Release) -> RecallRow | None:
@@ -411,13 +410,12 @@ class Recalling:
 
     # Telling the recipient
 
-    def _deliver(self, peer: str, recall_id: bytes) -> int:
-        node = self._node
+    def _deliver(self, bound: Bound, item: Item) -> int:
+        node, peer, recall_id = self._node, item.peer, item.id
         with node.store.read() as tx:
             row = store.get_recall(node.store, tx, cases.OWNER, peer, recall_id)
-            if row is None or row.state != store.SENDING:
-                return 0
-            bound = node.bound_of_case(tx, row.agreement, OWNER, peer)
+        if row is None or row.state != store.SENDING:
+            return 0
         try:
             proof = node.leaf_proof(row.leaf_index, bound.agreement)
         except UnavailableError:
@@ -496,40 +494,6 @@ class Recalling:
             store.update_recall(
                 node.store, tx, replace(row, state=store.ACKNOWLEDGED, next_ms=NEVER_MS, payload=kept), mac
             )
-
-
-def send_due(node: Node, side: str, send: Callable[[str, bytes], int]) -> int:
-    """Send what is due of the recalls of one side; returns how many were sent.
-
-    A peer that cannot be reached is tried again soon, one that refuses at the next slot; no other is kept waiting.
-
-    Args:
-        node: The node.
-        side: Of the recalls.
-        send: Given peer and recall; returns whether something was sent, as a number.
-    """
-    done = 0
-    with node.store.read() as tx:
-        due = store.due_recalls(tx, side, node.now_ms())
-    away: set[str] = set()
-    for peer, recall_id in due:
-        if peer in away:
-            continue
-        pause_ms = RETRY_MS
-        try:
-            done += send(peer, recall_id)
-            continue
-        except AuditError:
-            raise
-        except UnavailableError:
-            away.add(peer)
-        except Exception as error:  # noqa: BLE001 - one recall must not keep the others back
-            # The type alone: the text of a defect may hold a value.
-            logger.warning("recall.parked", error=type(error).__name__)
-            pause_ms = max(RETRY_MS, next_slot_ms(node) - node.now_ms())
-        with node.store.write() as tx:
-            store.postpone_recall(tx, side, peer, recall_id, node.now_ms() + pause_ms)
-    return done
 
 
 def due_ms(sent_ms: int) -> int:

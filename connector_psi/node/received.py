@@ -15,7 +15,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import structlog
 from cryptography.exceptions import InvalidSignature
 
 from connector_psi import disclosure, pki, policy
@@ -37,6 +36,7 @@ from connector_psi.errors import (
 from connector_psi.node import caseclock
 from connector_psi.node.asked import case_bytes
 from connector_psi.node.node import OWNER, Bound, Node, from_millis, millis
+from connector_psi.node.outbox import hold
 from connector_psi.node.ports import CaseRequest, OutcomeAnswer
 from connector_psi.node.publishing import case_keys
 from connector_psi.node.releases import note_release
@@ -47,8 +47,6 @@ from connector_psi.storage import cases as store
 from connector_psi.storage import owned, records
 from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.store import Tx
-
-logger = structlog.get_logger("connector_psi.node")
 
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
@@ -201,7 +199,7 @@ class ReceivedCases:
             except (AuditError, UnavailableError):
                 raise
             except Exception as error:  # noqa: BLE001 - one case must not keep the others back
-                caseclock.park(node, store.OWNER, peer, request_id, error)
+                hold(node, "case", store.OWNER, peer, request_id, error)
         return len(due)
 
     def decide(

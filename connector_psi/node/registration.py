@@ -7,6 +7,8 @@ batch, one ALTER entry for what was amended, and one for what left: withdrawn, n
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +33,8 @@ from connector_psi.storage.store import Tx
 MAX_IDENTIFIERS = 20_000
 MAX_REFERENCE = 200
 REJECTED = "rejected"
+MANY_ARRIVED = 500
+"""So many new records are asked with at once, without waiting for the next turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,39 @@ class Position:
     text: str = field(repr=False)
 
 
+class Arrivals:
+    """Wakes whoever waits for records, once many have come."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._total = 0
+        self._closed = False
+
+    def add(self, count: int) -> None:
+        """Note that records came."""
+        with self._changed:
+            self._total += count
+            self._changed.notify_all()
+
+    def wait(self, seen: int, timeout_s: float) -> int:
+        """Wait for a time until ``MANY_ARRIVED`` more than ``seen`` have come. Returns how many came so far."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._total - seen >= MANY_ARRIVED, timeout_s)
+            return self._total
+
+    def close(self) -> None:
+        """Let go of all who wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class Registration:
     """Use cases of the agency's systems."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self.arrivals = Arrivals()
 
     def register(
         self,
@@ -103,6 +135,8 @@ class Registration:
             ]
             if position is not None:
                 positions.keep(node.store, tx, position.key, position.text)
+        self.arrivals.add(len(good))
+        node.telemetry.registered(Counter(result.outcome for result in results[: len(records)]))
         return results
 
     def position(self, key: str) -> str | None:

@@ -61,11 +61,15 @@ class Retention:
     def run(self) -> int:
         """Erase every body whose time is over and that nothing holds. Returns how many.
 
+        While the clock is in doubt nothing is.
+
         Raises:
             UnavailableError: The store or the keys cannot be written now; the next turn goes on.
         """
         node = self._node
         node.check_alive()
+        if not node.timekeeping.may_erase():
+            return 0
         self._lapse()
         done, last = 0, -1
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from connector_psi import pki
 from connector_psi.audit.entries import Event
 from connector_psi.domain.records import Record
-from connector_psi.errors import ApprovalMissingError, ConflictError, PurposeRefusedError
+from connector_psi.errors import ApprovalMissingError, ConflictError, FormatError, PurposeRefusedError
 from connector_psi.node.node import QUERIER, Node
 from connector_psi.storage import queried, records
 from connector_psi.storage.queried import MatchRow
@@ -20,6 +20,22 @@ class Review:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+
+    def changed(self, after: int, limit: int = PAGE) -> list[MatchRow]:
+        """Return matches that changed after a change, as they stand now, in the order of their newest change.
+
+        Args:
+            after: Number of a change (``MatchRow.change_seq``), 0 for all.
+            limit: At most so many, and at most 200.
+
+        Raises:
+            FormatError: There was no such change: whoever waits for what comes after it would miss what comes before.
+        """
+        self._node.check_alive()
+        with self._node.store.read() as tx:
+            if after > queried.newest_match_change(tx):
+                raise FormatError("resume_token: of no change of a match at this node")
+            return queried.changed_matches(self._node.store, tx, after, min(limit, PAGE))
 
     def list(self, *, state: str = "", after: int = 0, limit: int = 0) -> list[MatchRow]:
         """Return matches in the order they were found, at most 200; those taken back only under ``gone``."""
@@ -78,7 +94,8 @@ class Review:
                 people.append(person.uri)
             done = not confirm or len(people) >= bound.agreement.confirm.querier_people
             state = (queried.CONFIRMED if confirm else queried.DISMISSED) if done else queried.NEW
-            queried.set_match_state(node.store, tx, match_id, state, {**row.payload, "people": people})
+            decided = {"decided_ms": node.now_ms()} if done else {}
+            queried.set_match_state(node.store, tx, match_id, state, {**row.payload, "people": people, **decided})
             node.append(
                 tx,
                 Event.REVIEW,

@@ -10,27 +10,33 @@ from connector_psi.audit.checkpoint import parse_vkey
 from connector_psi.audit.cosignature import encode_witness_key
 from connector_psi.audit.entries import encode_time
 from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.encoding.manifest import decode_time, parse_manifest
 from connector_psi.errors import PurposeRefusedError
-from connector_psi.node.node import OWNER, Node, from_millis
+from connector_psi.node import outbox
+from connector_psi.node.node import OWNER, Node, from_millis, millis
 from connector_psi.node.publishing import newest_set
 from connector_psi.oprf.group import backend_name
-from connector_psi.storage import accesses, cases, owned, policies, queried, recalls, records, witnesses
+from connector_psi.storage import accesses, cases, figures, owned, policies, queried, recalls, records, witnesses
 from connector_psi.storage.policies import PolicyRow
 
 if TYPE_CHECKING:
     from connector_psi.node.alarms import Alarms
+    from connector_psi.node.health import Health
     from connector_psi.node.querying import Querying
 
 CAPACITY_ALARM_PERCENT = 80
 """Of a day's or a year's capacity: from here on the class is named in ``capacity_alarm``."""
 
 
-def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, object]:
+def node_status(node: Node, querying: Querying, alarms: Alarms, health: Health) -> dict[str, object]:
     """Return the state of a node as JSON-able data; ages and times in seconds."""
     now = node.now_ms()
+    reasons = health.missing()
     day = f"{node.clock.now():%Y-%m-%d}"
     with node.store.read() as tx:
         peer_codes = sorted({b.peer for b in node.agreements()})
+        found = figures.matches_by_agreement(tx)
+        unanswered = figures.open_batches(tx)
         agreements = []
         for bound in node.agreements():
             line: dict[str, object] = {
@@ -51,6 +57,8 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
                 line |= {
                     "epoch": newest.epoch if newest else 0,
                     "tokens": newest.tokens if newest else 0,
+                    "delta_seq": newest.delta_seq if newest else 0,
+                    "fresh_s": _age(now, newest.fresh_ms if newest else None),
                     "set_age_s": _age(now, newest.published_ms if newest else None),
                     "expires_in_s": _left(now, newest.not_after_ms if newest else None),
                     "capacity_today": {c.label: value for c, value in today.items()},
@@ -59,8 +67,18 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
                 }
             else:
                 taken = queried.current_set(tx, bound.code)
+                snapshot_ms = millis(decode_time(parse_manifest(taken.manifest).source_snapshot)) if taken else None
+                waiting = unanswered.get(bound.code)
                 line |= {
                     "epoch": taken.epoch if taken else 0,
+                    "set_age_s": _age(now, snapshot_ms),
+                    "delta_seq": taken.delta_seq if taken else 0,
+                    "fresh_s": _age(now, querying.fresh_until_ms(bound.code) if taken else None),
+                    "live_tokens": querying.live_tokens(bound.code),
+                    "turning": querying.turning(bound.code),
+                    "matches": found.get(bound.code, {}),
+                    "open_batches": waiting.count if waiting else 0,
+                    "oldest_batch_s": _age(now, waiting.oldest_ms if waiting else None),
                     "pending_records": querying.pending(bound.code),
                     "weak_matches": queried.weak_count(tx, bound.code, taken.epoch) if taken else 0,
                     "expires_in_s": _left(now, taken.not_after_ms if taken else None),
@@ -71,12 +89,15 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "authority": node.authority,
             "role": node.config.node.role.value,
             "synthetic": node.synthetic,
+            "ready": not reasons,
+            "reasons": [str(reason) for reason in reasons],
             "alive": node.fatal is None,
             "stopped_by": node.fatal.code if node.fatal else None,
             "backend": backend_name(),
             "normalisation_version": NORMALISATION_VERSION,
             "policy": _policy(node, policies.in_force(tx)),
             "peers": peer_codes,
+            "contacts": [_contact(node, now, code) for code in peer_codes],
             "records": records.count_live(tx),
             "agreements": agreements,
             "matches": queried.count_matches(tx),
@@ -84,6 +105,8 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
             "alarms": [asdict(alarm) for alarm in alarms.current(tx)],
             "access": accesses.count(tx),
             "recalls": recalls.count_recalls(tx),
+            "queues": outbox.queues(tx, now),
+            "clock": node.timekeeping.status(),
         }
     checkpoint = node.signed_checkpoint()
     status["log"] = {
@@ -93,6 +116,21 @@ def node_status(node: Node, querying: Querying, alarms: Alarms) -> dict[str, obj
         **_witnesses(node),
     }
     return status
+
+
+def _contact(node: Node, now: int, authority: str) -> dict[str, object]:
+    """When a peer was reached and when it called, as far as this process knows."""
+    contact = node.contacts.of(authority)
+    return {
+        "authority": authority,
+        "role": role.value if (role := node.role_of(authority)) else None,
+        "active": node.has_peer(authority),
+        "reachable": contact.reachable,
+        "answered_s": _age(now, contact.answered_ms or None),
+        "failed_s": _age(now, contact.failed_ms or None),
+        "failures": contact.failures,
+        "heard_s": _age(now, contact.heard_ms or None),
+    }
 
 
 def _witnesses(node: Node) -> dict[str, object]:

@@ -7,7 +7,6 @@ Not handled here: identity, capacity, logging (``node.evaluation``), files and m
 from __future__ import annotations
 
 import hmac
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -106,21 +105,28 @@ class EncodeItem:
 
 @dataclass(frozen=True, slots=True)
 class EncodedRows:
-    """Rows of a set before padding; ``lookups`` and ``rows`` in the same order."""
+    """Rows of a set before padding, and columns about them in the same order."""
 
     lookups: bytes
     rows: bytes
-    count: int
+    tags: bytes
+    """8 bytes a row, as ``tickets.ticket_tags`` gives them."""
+    records: tuple[int, ...]
+    """Number of the record of each row."""
+
+    @property
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self.records)
 
 
 @dataclass(frozen=True, slots=True)
-class _Evaluated:
-    """A batch of records between PRF and rows: one entry a token, classes one after the other."""
+class _Columns:
+    """What the tickets of a batch of records say, one entry a token, before they are sealed."""
 
     owners: list[int]
     """Position of the record that holds the token, within the batch."""
     tokens: list[bytes] = field(repr=False)
-    outputs: bytes = field(repr=False)
     classes: bytes
     families: bytes
     shapes: bytes
@@ -128,9 +134,40 @@ class _Evaluated:
     record_numbers: list[int]
     categories: bytes
 
+    @classmethod
+    def of(cls, items: Sequence[EncodeItem], entries: Sequence[tuple[int, Token]]) -> _Columns:
+        return cls(
+            owners=[position for position, _ in entries],
+            tokens=[token.value for _, token in entries],
+            classes=bytes(token.token_class for _, token in entries),
+            families=bytes(token.family for _, token in entries),
+            shapes=bytes(token.shape for _, token in entries),
+            parts=bytes(token.part for _, token in entries),
+            record_numbers=[item.record_number for item in items],
+            categories=bytes(item.category_number for item in items),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluated:
+    """A batch of records between PRF and rows; classes one after the other."""
+
+    columns: _Columns
+    outputs: bytes = field(repr=False)
+
 
 class SetEncoder:
-    """Turns records into sealed rows, batch by batch, keeping the count of every token seen."""
+    """Turns records into sealed rows, batch by batch, keeping the count of every token seen.
+
+    Args:
+        agreement: Code of the agreement.
+        epoch: The epoch.
+        keys: Of each class.
+        k_ticket: 32 bytes.
+        k_redeem: 32 bytes.
+        random: Source of nonces.
+        published: How many rows of a PRF output the epoch has had before; none by default.
+    """
 
     def __init__(
         self,
@@ -140,7 +177,9 @@ class SetEncoder:
         k_ticket: bytes,
         k_redeem: bytes,
         random: RandomSource,
+        published: Callable[[bytes], int] = lambda _output: 0,
     ) -> None:
+        self._published = published
         self._agreement = agreement
         self._epoch = epoch
         self._keys = keys
@@ -149,7 +188,7 @@ class SetEncoder:
         self._random = random
         # j of the next row of each token: no lookup repeats within an epoch. Keyed by the PRF output, never by the
         # token.
-        self._next_j: Counter[bytes] = Counter()
+        self._next_j: dict[bytes, int] = {}
 
     def encode(self, batches: Iterable[Sequence[EncodeItem]]) -> Iterator[EncodedRows]:
         """Evaluate the tokens of batches of records and seal their rows.
@@ -172,6 +211,14 @@ class SetEncoder:
             if running is not None:
                 yield self._seal(running.result())
 
+    def tags(self, item: EncodeItem) -> list[tuple[Token, bytes]]:
+        """Return the tokens of a record that the set covers, with the tag that the row of each would have."""
+        own = [token for token in item.tokens if token.token_class in self._keys]
+        if not own:
+            return []
+        packed = tickets.ticket_tags(self._plaintexts(_Columns.of([item], [(0, token) for token in own])))
+        return [(token, packed[8 * at : 8 * at + 8]) for at, token in enumerate(own)]
+
     def _evaluate(self, items: Sequence[EncodeItem]) -> _Evaluated:
         by_class: dict[TokenClass, list[tuple[int, Token]]] = {c: [] for c in self._keys}
         for position, item in enumerate(items):
@@ -184,42 +231,60 @@ class SetEncoder:
             for token_class, own in by_class.items()
             if own
         )
-        return _Evaluated(
-            owners=[position for position, _ in entries],
-            tokens=[token.value for _, token in entries],
-            outputs=outputs,
-            classes=bytes(token.token_class for _, token in entries),
-            families=bytes(token.family for _, token in entries),
-            shapes=bytes(token.shape for _, token in entries),
-            parts=bytes(token.part for _, token in entries),
-            record_numbers=[item.record_number for item in items],
-            categories=bytes(item.category_number for item in items),
+        return _Evaluated(_Columns.of(items, entries), outputs)
+
+    def _plaintexts(self, columns: _Columns) -> bytes:
+        own_ids = tickets.make_ticket_ids(self._k_ticket, columns.record_numbers)
+        ticket_ids = b"".join([own_ids[16 * position : 16 * position + 16] for position in columns.owners])
+        return tickets.pack_tickets(
+            ticket_ids,
+            columns.classes,
+            bytes([columns.categories[position] for position in columns.owners]),
+            columns.families,
+            columns.shapes,
+            columns.parts,
+            tickets.make_redeems(self._k_redeem, ticket_ids, columns.tokens),
         )
 
     def _seal(self, batch: _Evaluated) -> EncodedRows:
-        own_ids = tickets.make_ticket_ids(self._k_ticket, batch.record_numbers)
-        ticket_ids = b"".join([own_ids[16 * position : 16 * position + 16] for position in batch.owners])
+        columns = batch.columns
         lookups: list[bytes] = []
         ticket_keys: list[bytes] = []
         for start in range(0, len(batch.outputs), suite.OUTPUT_BYTES):
             y = batch.outputs[start : start + suite.OUTPUT_BYTES]
-            j = self._next_j[y]
+            j = self._next_j.get(y)
+            if j is None:
+                j = self._published(y)
             self._next_j[y] = j + 1
             lookup, ticket_key = messages.derive_lookup(y, j)
             lookups.append(lookup)
             ticket_keys.append(ticket_key)
         packed = b"".join(lookups)
-        plaintexts = tickets.pack_tickets(
-            ticket_ids,
-            batch.classes,
-            bytes([batch.categories[position] for position in batch.owners]),
-            batch.families,
-            batch.shapes,
-            batch.parts,
-            tickets.make_redeems(self._k_redeem, ticket_ids, batch.tokens),
-        )
+        plaintexts = self._plaintexts(columns)
         rows = tickets.seal_rows(self._agreement, self._epoch, packed, b"".join(ticket_keys), plaintexts, self._random)
-        return EncodedRows(packed, rows, len(lookups))
+        numbers = tuple(columns.record_numbers[position] for position in columns.owners)
+        return EncodedRows(packed, rows, tickets.ticket_tags(plaintexts), numbers)
+
+
+def count_published(output: bytes, had: Callable[[bytes], bool]) -> int:
+    """Return how many rows of a PRF output an epoch has had: their lookups are the first ones, without a gap.
+
+    Args:
+        output: 64 bytes.
+        had: Whether the epoch ever had a lookup.
+
+    Cost: ``had`` is asked twice the binary logarithm of the answer.
+    """
+    low, high = 0, 1
+    while had(messages.derive_lookup(output, high - 1)[0]):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if had(messages.derive_lookup(output, middle - 1)[0]):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def claimed_tokens(

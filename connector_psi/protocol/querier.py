@@ -3,7 +3,7 @@
 ``Batch`` holds what must survive a crash: the seed and the tokens (they stand in the sealed body of the CONSULT leaf).
 From
 them ``prepare`` derives blinds, padding and order, always the same bytes; ``Prepared.finish`` checks the owner's proof
-and returns the PRF outputs. ``SetView.join`` then looks the outputs up.
+and returns the PRF outputs. ``SetView.probe`` then looks the outputs up.
 
 Not handled here: storage, logging, transport (``node.querying``), judging (``policy``).
 """
@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 from connector_psi.domain.records import TokenClass
 from connector_psi.encoding.bloom import Filter
-from connector_psi.encoding.tickets import Ticket, TicketFile, open_row
+from connector_psi.encoding.deltas import Delta
+from connector_psi.encoding.tickets import ROW_BYTES, Ticket, TicketFile, open_row
 from connector_psi.errors import ProtocolError
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import default_group
@@ -118,52 +119,83 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A ticket that one of our tokens opened."""
+class Probed:
+    """What the owner ever published of a token in this epoch."""
 
-    token_index: int
-    ticket: Ticket
+    published: int
+    """So many lookups, from j = 0 on; removed ones count."""
+    next_lookup: bytes = field(repr=False)
+    """The first that it never published: a row that comes later stands there."""
+    opened: tuple[Ticket, ...]
+    """Of the rows that are there now."""
 
 
 class SetView:
-    """A mapped set of one agreement and epoch, ready for look-ups."""
+    """A mapped set of one agreement and epoch with its deltas, ready for look-ups."""
 
     def __init__(self, agreement: str, epoch: int, filter_: Filter, tickets: TicketFile) -> None:
         self._agreement = agreement
         self._epoch = epoch
         self._filter = filter_
         self._tickets = tickets
+        self._added: dict[bytes, bytes] = {}
+        self._removed: set[bytes] = set()
 
-    def join(self, outputs: Sequence[bytes]) -> list[Opened]:
-        """Return every ticket that the PRF outputs open, in token order for each probe.
-
-        Each round probes one ``j`` for the tokens still running: the filter first, then the ticket file. A token stops
-        at
-        its first lookup that was never published; a false positive of the filter has no row and stops it too.
+    def apply(self, delta: Delta) -> None:
+        """Take a delta into account.
 
         Raises:
-            ProtocolError: A row does not open under the key that its lookup implies, or the owner published more
-                than a million
-                rows for one token.
+            ProtocolError: It adds a lookup that the epoch had before, or removes one that is not there.
         """
-        opened: list[Opened] = []
+        lookups, removed = delta.row_lookups(), delta.removed_lookups()
+        if any(self._had(lookups)) or not all(self._had(removed)) or not self._removed.isdisjoint(removed):
+            raise ProtocolError("a delta repeats a lookup, or removes one that is not there")
+        self._added.update(
+            (lookup, delta.rows[at * ROW_BYTES : (at + 1) * ROW_BYTES]) for at, lookup in enumerate(lookups)
+        )
+        self._removed.update(removed)
+
+    def _had(self, lookups: Sequence[bytes]) -> list[bool]:
+        """Whether each lookup was published in this epoch, by the set or a delta."""
+        hits = self._filter.contains(b"".join(lookups)).tolist()
+        return [
+            lookup in self._added or (hit and self._tickets.find(lookup) is not None)
+            for lookup, hit in zip(lookups, hits, strict=True)
+        ]
+
+    def probe(self, outputs: Sequence[bytes]) -> list[Probed]:
+        """Look PRF outputs up: what each opens, and where a later row of it will stand, in order.
+
+        Each round probes one ``j`` for the tokens still running: filter and deltas first, then the rows. A token stops
+        at its first lookup that was never published; a false positive of the filter has no row and stops it too.
+
+        Raises:
+            ProtocolError: A row does not open under the key that its lookup implies, or the owner published more than a
+                million rows for one token.
+        """
+        found: list[Probed | None] = [None] * len(outputs)
+        opened: dict[int, list[Ticket]] = {}
         running = list(range(len(outputs)))
         j = 0
         while running:
             if j >= MAX_EQUAL_TOKENS:
                 raise ProtocolError("too many rows for one token")
             derived = [messages.derive_lookup(outputs[i], j) for i in running]
-            hits = self._filter.contains(b"".join(lookup for lookup, _ in derived))
-            candidates = [(i, *pair) for i, pair, hit in zip(running, derived, hits, strict=True) if hit]
-            rows = self._tickets.find_batch(b"".join(lookup for _, lookup, _ in candidates))
-            running = []
-            for (i, _, key), row in zip(candidates, rows, strict=True):
+            hits = self._filter.contains(b"".join(lookup for lookup, _ in derived)).tolist()
+            following = []
+            for i, (lookup, key), hit in zip(running, derived, hits, strict=True):
+                row = self._added.get(lookup)
+                if row is None and hit:
+                    row = self._tickets.find(lookup)
                 if row is None:
+                    found[i] = Probed(j, lookup, tuple(opened.get(i, ())))
                     continue
-                opened.append(Opened(i, open_row(self._agreement, self._epoch, row, key)))
-                running.append(i)
+                if lookup not in self._removed:
+                    opened.setdefault(i, []).append(open_row(self._agreement, self._epoch, row, key))
+                following.append(i)
+            running = following
             j += 1
-        return opened
+        return [probed for probed in found if probed is not None]
 
 
 def plan_sizes(count: int) -> list[int]:

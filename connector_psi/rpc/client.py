@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -23,8 +24,9 @@ from connector_psi.audit.merkle import leaf_hash
 from connector_psi.domain.coverage import Coverage
 from connector_psi.domain.records import Record, Supersession
 from connector_psi.node import ports
+from connector_psi.node.measuring import NoTelemetry, Telemetry
 from connector_psi.rpc import convert
-from connector_psi.rpc.interceptors import CODE_KEY
+from connector_psi.rpc.interceptors import CODE_KEY, INCIDENT
 from connector_psi.rpc.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -82,14 +84,18 @@ def _raised(call: Callable[[], T], where: str) -> T:
 def _translate(error: grpc.RpcError, where: str) -> errors.ConnectorError:
     status = error.code()
     kind = _BY_STATUS.get(status, errors.UnavailableError)
+    if status is grpc.StatusCode.INTERNAL and (error.details() or "").startswith(INCIDENT):
+        # Its defect, with this request: gRPC gives the same status to a connection that breaks.
+        kind = errors.PeerError
     return kind(f"{where}: {status.name.lower()}")
 
 
 class PeerClient:
     """A peer in the role of owner; implements ``ports.OwnerPort``."""
 
-    def __init__(self, authority: str, channel: grpc.Channel) -> None:
+    def __init__(self, authority: str, channel: grpc.Channel, telemetry: Telemetry | None = None) -> None:
         self._where = f"peer {authority}"
+        self._telemetry = telemetry or NoTelemetry()
         self._channel = channel
         self._matching = matching_pb2_grpc.MatchingServiceStub(channel)
         self._disclosure = disclosure_pb2_grpc.DisclosureServiceStub(channel)
@@ -126,10 +132,31 @@ class PeerClient:
                 raise _translate(error, self._where) from None
             return
 
+    def get_deltas(self, agreement: str, epoch: int, from_seq: int) -> Iterator[ports.DeltaAnswer]:
+        """Yield the deltas of an epoch from one on; a call that reaches its deadline is continued where it stopped."""
+        while True:
+            start, seq = from_seq, from_seq
+            request = matching_pb2.GetDeltasRequest(agreement=agreement, epoch=epoch, from_seq=seq)
+            try:
+                for answer in _raised(lambda: self._matching.GetDeltas(request, timeout=DEADLINE_S), self._where):  # noqa: B023
+                    seq += 1
+                    yield ports.DeltaAnswer(answer.delta, answer.signature, convert.leaf_proof(answer.proof))
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and seq > start:
+                    from_seq = seq
+                    continue
+                raise _translate(error, self._where) from None
+            return
+
     def evaluate(self, query: Query) -> tuple[bytes, bytes]:
         """Return ``(evaluated elements, proof)``."""
         request = convert.evaluate_request(query)
-        answer = _raised(lambda: self._matching.Evaluate(request, timeout=DEADLINE_S), self._where)
+        label, n_padded = query.token_class.label, query.n_padded
+        with self._telemetry.span(
+            "query", agreement=query.agreement, token_class=label, elements=n_padded, epoch=query.epoch
+        ):
+            answer = _raised(lambda: self._matching.Evaluate(request, timeout=DEADLINE_S), self._where)
+        self._telemetry.asked(query.agreement, label, n_padded)
         return answer.evaluated_elements, answer.proof
 
     def open_case(self, request: ports.CaseRequest, at_least: int = 0) -> None:
@@ -207,6 +234,47 @@ class NodeLog:
             start += len(page)
 
 
+class _Watched(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+    """Notes of each call to a peer whether it was answered, and how long that took."""
+
+    def __init__(self, node: Node, authority: str) -> None:
+        self._node = node
+        self._authority = authority
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:  # noqa: ANN401 - grpc's own
+        """Watch a call with one answer."""
+        begun, method = time.monotonic(), _short(client_call_details.method)
+        with self._node.telemetry.span(f"out {method}", peer=self._authority) as span:
+            call = continuation(client_call_details, request)
+            span.note(status=self._note(method, call, begun))
+        return call
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:  # noqa: ANN401 - as above
+        """Watch a call whose answers come one by one."""
+        begun, method = time.monotonic(), _short(client_call_details.method)
+        call = continuation(client_call_details, request)
+        if not call.add_callback(lambda: self._note(method, call, begun)):
+            self._note(method, call, begun)
+        return call
+
+    def _note(self, method: str, call: Any, begun: float) -> str:  # noqa: ANN401 - as above
+        status = call.code() or grpc.StatusCode.OK
+        if status in _SILENT and call.details() != errors.UnavailableError.public_detail:
+            self._node.contacts.failed(self._authority)
+        elif status is not grpc.StatusCode.CANCELLED:
+            self._node.contacts.answered(self._authority)
+        self._node.telemetry.called("out", method, status.name, time.monotonic() - begun)
+        return str(status.name)
+
+
+_SILENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL}
+"""No answer, unless it is a peer that says that it cannot answer now."""
+
+
+def _short(method: str) -> str:
+    return method.rpartition(".")[2]
+
+
 class PeerConnector:
     """Connections to peers, one channel each; implements ``ports.Connector``."""
 
@@ -235,7 +303,11 @@ class PeerConnector:
             if held is not None:
                 held[1].close()
             channel = tls.channel(address, authority, self._node.credentials, self._node.root_pem)
-            client = PeerClient(authority, channel)
+            client = PeerClient(
+                authority,
+                grpc.intercept_channel(channel, _Watched(self._node, authority)),
+                self._node.telemetry,
+            )
             self._clients[key] = (address, client)
             return client
 
@@ -352,6 +424,22 @@ class LocalClient:
             yield from map(convert.match_json, page)
             after = page[-1].resume_token
 
+    def watch_matches(self, after: int = 0) -> Iterator[dict[str, Any]]:
+        """Yield each match that changes, as it stands then, for as long as the node serves.
+
+        Args:
+            after: Resume token of the last one that was handled.
+
+        Raises:
+            UnavailableError: The node is away, or the connection reached its age; go on after the last token.
+        """
+        stream = self.registry.WatchMatches(registry_pb2.WatchMatchesRequest(resume_token=after))
+        try:
+            for answer in self._each(stream):
+                yield convert.match_change_json(answer.match)
+        finally:
+            stream.cancel()  # type: ignore[no-untyped-call]  # the stubs leave its types out
+
     def match(self, match_id: str) -> dict[str, Any]:
         """Return a match beside the own record."""
         answer = self.call(self.registry.GetMatch, registry_pb2.GetMatchRequest(match_id=match_id))
@@ -467,16 +555,22 @@ class LocalClient:
         value: dict[str, Any] = json.loads(self.call(self.node.GetStatus, registry_pb2.GetStatusRequest()).json)
         return value
 
-    def quality(self) -> dict[str, Coverage]:
-        """Return what the stored records can be matched by, by category."""
+    def quality(self, days: int) -> tuple[dict[str, Coverage], dict[str, dict[str, Any]]]:
+        """Return what the stored records can be matched by, by category, and figures of matches by agreement.
+
+        Args:
+            days: Length of the period of the matches.
+        """
         found: dict[str, Coverage] = {}
-        request = registry_pb2.ReportQualityRequest()
+        matches: dict[str, dict[str, Any]] = {}
+        request = registry_pb2.ReportQualityRequest(days=days)
         while True:
             answer = self.call(self.node.ReportQuality, request)
+            matches |= json.loads(answer.matches or "{}")
             for category, counts in json.loads(answer.json).items():
                 found.setdefault(category, Coverage()).add_json(counts)
             if not answer.next:
-                return dict(sorted(found.items()))
+                return dict(sorted(found.items())), matches
             request = registry_pb2.ReportQualityRequest(after=answer.next)
 
     def publish(self, agreement: str = "", progress: Callable[[int], None] | None = None) -> list[dict[str, Any]]:
@@ -660,6 +754,21 @@ class LocalClient:
         """Acknowledge a recall: what was disclosed is erased or replaced."""
         request = registry_pb2.RegistryServiceAcknowledgeRecallRequest(recall_id=recall_id, note=note)
         return convert.recall_json(self.call(self.registry.AcknowledgeRecall, request).recall)
+
+    # Outbox and clock
+
+    def outbox(self) -> list[dict[str, Any]]:
+        """Return what waits to be sent to peers, and what is parked."""
+        answer = self.call(self.node.ListOutbox, registry_pb2.ListOutboxRequest())
+        return [convert.outbox_json(item) for item in answer.items]
+
+    def retry_outbox(self, ids: Sequence[str]) -> int:
+        """Send something of it again; returns how much. The node logs it."""
+        return self.call(self.node.RetryOutbox, registry_pb2.RetryOutboxRequest(ids=ids)).retried
+
+    def confirm_clock(self) -> None:
+        """Say that the clock is right after it jumped; the node logs it."""
+        self.call(self.node.ConfirmClock, registry_pb2.ConfirmClockRequest())
 
     # Policy
 

@@ -373,6 +373,27 @@ def parse_supersession(message: registry_pb2.Supersession) -> Supersession:
     )
 
 
+def stream_item(request: registry_pb2.RegisterStreamRequest) -> registry_pb2.Record | registry_pb2.Supersession:
+    """Return what a request of a stream is about; an empty record where it does not say."""
+    return request.supersession if request.HasField("supersession") else request.record
+
+
+def parse_item(message: registry_pb2.Record | registry_pb2.Supersession) -> Record | Supersession:
+    """Return what a system registers.
+
+    Raises:
+        FormatError: As ``parse_record`` and ``parse_supersession``.
+    """
+    return parse_record(message) if isinstance(message, registry_pb2.Record) else parse_supersession(message)
+
+
+def message_ref_of(message: registry_pb2.Record | registry_pb2.Supersession) -> str:
+    """Return what ``domain.records.message_of`` returns of it, whatever else is wrong with it."""
+    if isinstance(message, registry_pb2.Record):
+        return message.message_ref or message.source_ref
+    return message.message_ref
+
+
 def parse_position(request: registry_pb2.RegisterRequest) -> Position | None:
     """Return how far the caller has read its source, None where it does not say.
 
@@ -468,8 +489,8 @@ def result_message(result: Result) -> registry_pb2.RegisterResult:
     return registry_pb2.RegisterResult(outcome=_OUTCOMES[result.outcome], problems=list(result.problems))
 
 
-def match_message(row: MatchRow) -> registry_pb2.Match:
-    """Return the message of a match."""
+def match_message(row: MatchRow, resume: int = 0) -> registry_pb2.Match:
+    """Return the message of a match; ``resume`` is its resume token where that is not its place in the list."""
     p = row.payload
     return registry_pb2.Match(
         match_id=row.match_id,
@@ -483,7 +504,7 @@ def match_message(row: MatchRow) -> registry_pb2.Match:
             registry_pb2.Evidence(identifier_type=kind, source_path=path, role=role)
             for kind, path, role in p["evidence"]
         ],
-        resume_token=row.seq,
+        resume_token=resume or row.seq,
         band=p.get("band", ""),
         corroborators=p.get("corroborators", []),
     )
@@ -541,6 +562,7 @@ def case_message(view: CaseView) -> registry_pb2.Case:
         opened_by=p.get("opened_by", ""),
         grades=[decision["grade"] for decision in (*p.get("approvals", ()), p.get("refusal")) if decision],
         awaiting_consent=list(view.awaiting_consent),
+        changes=[registry_pb2.RecordChange(**change) for change in p.get("changes", ())],
     )
 
 
@@ -661,6 +683,17 @@ def match_json(m: registry_pb2.Match) -> dict[str, Any]:
     }
 
 
+def match_change_json(m: registry_pb2.Match) -> dict[str, Any]:
+    """Return a match as ``matches watch --json`` prints it."""
+    return {
+        **match_json(m),
+        "band": m.band,
+        "corroborators": list(m.corroborators),
+        "found": when(m.found_ms),
+        "resume_token": m.resume_token,
+    }
+
+
 def match_detail_json(answer: registry_pb2.GetMatchResponse) -> dict[str, Any]:
     """Return a match beside the own record."""
     return {
@@ -727,6 +760,7 @@ def case_json(c: registry_pb2.Case) -> dict[str, Any]:
         "erased_entry": c.erased_entry - 1 if c.erased_entry else None,
         "erased_fields": list(c.erased_fields),
         "recall_id": c.recall_id,
+        "changes": [{"when": when(e.when_ms), "kind": e.kind, "fields": list(e.fields)} for e in c.changes],
     }
 
 
@@ -754,6 +788,21 @@ def access_json(a: registry_pb2.Access) -> dict[str, Any]:
         "records": list(a.records),
         "officer": a.officer,
         "ordered_by": a.ordered_by,
+    }
+
+
+def outbox_json(item: registry_pb2.OutboxItem) -> dict[str, Any]:
+    """Return what waits or is parked as JSON-able data; times are empty where there is none."""
+    return {
+        "id": item.id,
+        "kind": item.kind,
+        "peer": item.peer,
+        "agreement": item.agreement,
+        "attempts": item.attempts,
+        "last_error": item.last_error,
+        "since": when(item.since_ms),
+        "failing_since": when(item.first_failed_ms),
+        "parked": when(item.parked_ms),
     }
 
 

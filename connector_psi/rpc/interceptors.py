@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 import grpc
@@ -20,6 +22,7 @@ import structlog
 
 from connector_psi import errors, pki
 from connector_psi.domain.clock import Clock
+from connector_psi.node.measuring import NoTelemetry, Span, Telemetry
 from connector_psi.pki import Role
 from connector_psi.rpc import tls
 from connector_psi.rpc.transcript import Transcript
@@ -32,6 +35,10 @@ MAX_OPEN_STREAMS = 32
 MAX_DETAIL_CHARS = 1_000
 """Of an error's text on the local port; it travels in metadata, which is bounded."""
 CODE_KEY = "connector-psi-code"
+INCIDENT = "internal error "
+"""What the text of a defect begins with; the number of the incident follows."""
+TRACE_KEY = "traceparent"
+"""W3C trace context, on the local port alone."""
 
 STATUS: Mapping[type[errors.ConnectorError], grpc.StatusCode] = {
     errors.ConfigError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -130,6 +137,9 @@ LOCAL_ACCESS: Mapping[str, Access] = {
     f"{_V1}NodeService/ListHolds": frozenset({Role.AUDITOR, Role.DPO}),
     f"{_V1}NodeService/SearchSubject": frozenset({Role.DPO}),
     f"{_V1}NodeService/SimulatePolicy": frozenset({Role.SUPERVISOR, Role.DPO}),
+    f"{_V1}NodeService/ListOutbox": frozenset({Role.ADMIN, Role.SUPERVISOR}),
+    f"{_V1}NodeService/RetryOutbox": frozenset({Role.ADMIN, Role.SUPERVISOR}),
+    f"{_V1}NodeService/ConfirmClock": frozenset({Role.ADMIN}),
     f"{_V1}AuditService/GetCheckpoint": _PEOPLE,
     f"{_V1}AuditService/GetInclusionProof": _PEOPLE,
     f"{_V1}AuditService/GetConsistencyProof": _PEOPLE,
@@ -143,6 +153,8 @@ _NO_DEADLINE = {
     f"{_V1}RegistryService/WatchMatches",
     f"{_HEALTH}Watch",
 }
+# Of these, those that nothing ends but their caller.
+_ENDLESS = _NO_DEADLINE - {f"{_V1}NodeService/ExportBodies"}
 
 
 class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are generic, the class at run time is not
@@ -154,6 +166,9 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         local: True for the local port.
         is_active_peer: Whether an authority is an active peer (peer port).
         transcript: Records every message, for synthetic federations.
+        access: Who may call what; by default the table of the port.
+        heard: Told of each authority whose call was admitted.
+        telemetry: Told of each call.
     """
 
     def __init__(
@@ -165,6 +180,8 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         is_active_peer: Callable[[str], bool],
         transcript: Transcript | None = None,
         access: Mapping[str, Access] | None = None,
+        heard: Callable[[str], None] = lambda _authority: None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._authority = authority
         self._clock = clock
@@ -173,6 +190,17 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         self._is_active_peer = is_active_peer
         self._access = access or (LOCAL_ACCESS if local else PEER_ACCESS)
         self._open_streams = threading.BoundedSemaphore(MAX_OPEN_STREAMS)
+        self._heard = heard
+        self._telemetry = telemetry or NoTelemetry()
+        self._waiting: set[grpc.ServicerContext] = set()
+        self._waiting_lock = threading.Lock()
+
+    def end_streams(self) -> None:
+        """End the streams that would go on for as long as their caller likes."""
+        with self._waiting_lock:
+            waiting = [*self._waiting]
+        for context in waiting:
+            context.cancel()  # type: ignore[no-untyped-call]  # the stubs leave its type out
 
     def intercept_service(
         self,
@@ -199,13 +227,18 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         behaviour = handler.stream_unary if handler.request_streaming else handler.unary_unary
 
         def call(request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: ANN401 - bytes, or an iterator of them
-            try:
-                self._admit(method, context)
-                answer = self._sent(
-                    method, handler, behaviour(self._received(method, handler, request, context), context), context
-                )
-            except Exception as error:  # noqa: BLE001 - the last stop before the wire
-                self._fail(method, context, error)
+            begun, status = time.monotonic(), ""
+            with self._span(method, context) as span:
+                try:
+                    self._admit(method, context)
+                    answer = self._sent(
+                        method, handler, behaviour(self._received(method, handler, request, context), context), context
+                    )
+                    status = "OK"
+                except Exception as error:  # noqa: BLE001 - the last stop before the wire
+                    self._fail(method, context, error)
+                finally:
+                    self._tell(method, status or _status(context), begun, span)
             return answer
 
         return call
@@ -214,20 +247,30 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         behaviour = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         def call(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:  # noqa: ANN401 - as above
-            held = False
+            begun, status, held = time.monotonic(), "", False
+            span = self._span(method, context, apart=True)
+            noted = span.__enter__()
             try:
                 self._admit(method, context)
                 if method in _NO_DEADLINE:
                     held = self._open_streams.acquire(blocking=False)
                     if not held:
                         raise errors.CapacityExceededError("too many streams are open")  # noqa: TRY301 - _fail renders it
+                    if method in _ENDLESS:
+                        with self._waiting_lock:
+                            self._waiting.add(context)
                 for response in behaviour(self._received(method, handler, request, context), context):
                     yield self._sent(method, handler, response, context)
+                status = "OK"
             except Exception as error:  # noqa: BLE001 - the last stop before the wire
                 self._fail(method, context, error)
             finally:
                 if held:
+                    with self._waiting_lock:
+                        self._waiting.discard(context)
                     self._open_streams.release()
+                self._tell(method, status or _status(context), begun, noted)
+                span.__exit__(None, None, None)
 
         return call
 
@@ -271,10 +314,30 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
             return False
         if isinstance(caller, pki.PersonIdentity):
             return caller.authority == self._authority and caller.role in allowed
-        return not self._local and AUTHORITY in allowed and self._is_active_peer(caller.authority)
+        admitted = not self._local and AUTHORITY in allowed and self._is_active_peer(caller.authority)
+        if admitted:
+            self._heard(caller.authority)
+        return admitted
+
+    def _span(self, method: str, context: grpc.ServicerContext, *, apart: bool = False) -> AbstractContextManager[Span]:
+        parent = ""
+        if self._local:
+            # Never from a peer: one number of a trace would join a case here to a line there.
+            metadata = context.invocation_metadata() or ()
+            parent = next((str(value) for key, value in metadata if key == TRACE_KEY), "")
+        return self._telemetry.span(f"rpc {_short(method)}", parent=parent, apart=apart, port=self._side)
+
+    def _tell(self, method: str, status: str, begun: float, span: Span) -> None:
+        span.note(status=status)
+        self._telemetry.called(self._side, _short(method), status, time.monotonic() - begun)
+
+    @property
+    def _side(self) -> str:
+        return "local" if self._local else "peer"
 
     def _refuse(self, _request: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
         # What the caller named may be anything: it is not logged.
+        self._telemetry.called(self._side, "unknown", grpc.StatusCode.PERMISSION_DENIED.name, 0.0)
         self._fail("unknown", context, errors.RefusedError())
 
     def _fail(self, method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
@@ -291,7 +354,7 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
         incident = secrets.token_hex(4)
         # The type alone: an exception's text may hold a value.
         logger.error("rpc.internal", method=method, incident=incident, error=type(error).__name__, **_place(error))
-        context.abort(grpc.StatusCode.INTERNAL, f"internal error {incident}")
+        context.abort(grpc.StatusCode.INTERNAL, f"{INCIDENT}{incident}")
         raise AssertionError
 
 
@@ -302,6 +365,16 @@ def _is_abort(error: Exception) -> bool:
 
 def _is_answered(context: grpc.ServicerContext) -> bool:
     return context.code() is not None  # type: ignore[attr-defined]  # the stubs leave it out
+
+
+def _status(context: grpc.ServicerContext) -> str:
+    # A caller that went away before it was answered has no status.
+    code = context.code() if _is_answered(context) else None  # type: ignore[attr-defined]  # as above
+    return str(code.name) if code is not None else grpc.StatusCode.CANCELLED.name
+
+
+def _short(method: str) -> str:
+    return method.rpartition(".")[2]
 
 
 def _place(error: Exception) -> dict[str, object]:

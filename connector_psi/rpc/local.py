@@ -15,7 +15,7 @@ from pathlib import Path
 
 from connector_psi import pki
 from connector_psi.domain.clock import SystemClock
-from connector_psi.errors import ConfigError, InputError, RefusedError
+from connector_psi.errors import ConfigError, InputError, RefusedError, UnavailableError
 from connector_psi.node.config import Layout, load_config
 from connector_psi.rpc.client import LocalClient
 from connector_psi.storage.lock import lock_is_free
@@ -59,8 +59,19 @@ def find_certificate(layout: Layout, role: pki.Role) -> Path:
     raise ConfigError(f"{layout.people}: no certificate of role {role.value}; name one with --as")
 
 
+def is_served(directory: Path) -> bool:
+    """Return whether ``serve`` runs for a node directory.
+
+    Raises:
+        ConfigError: No node directory.
+    """
+    return _serving(load_config(directory)[1]) is not None
+
+
 @contextmanager
-def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = False) -> Iterator[LocalClient]:
+def open_local(
+    directory: Path, certificate: Path | pki.Role, *, loops: bool = False, served: bool = False
+) -> Iterator[LocalClient]:
     """Connect to a node as a person or a system.
 
     Args:
@@ -68,11 +79,12 @@ def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = F
         certificate: PEM of whoever calls, its key beside it; or a role, whose certificate is looked for in the
             directory.
         loops: Whether a node that is not being served has to work (publish, query) meanwhile.
+        served: Whether to leave a node alone that is not being served: its ``serve`` is starting anew.
 
     Raises:
         ConfigError: No node directory, or no usable certificate.
         RefusedError: The certificate is not, or no longer, one of the federation.
-        UnavailableError: Another process has the node open without serving it.
+        UnavailableError: Another process has the node open without serving it, or nobody does and ``served`` is asked.
     """
     config, layout = load_config(directory)
     path = find_certificate(layout, certificate) if isinstance(certificate, pki.Role) else certificate
@@ -88,6 +100,8 @@ def open_local(directory: Path, certificate: Path | pki.Role, *, loops: bool = F
         with LocalClient(serving.local, config.node.authority, credentials, root_pem) as client:
             yield client
         return
+    if served:
+        raise UnavailableError(f"{directory}: not served now")
     from connector_psi.rpc import server  # noqa: PLC0415 - a node that is served is not opened here
 
     service = server.open_node(directory)

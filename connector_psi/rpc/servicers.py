@@ -4,25 +4,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
 import grpc
-from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from connector_psi import pki
 from connector_psi.audit.bodies import OpenedBody
 from connector_psi.disclosure import Grade
-from connector_psi.domain.records import Record
-from connector_psi.errors import FormatError, RefusedError
+from connector_psi.errors import FormatError, RefusedError, UnavailableError
 from connector_psi.node.peering import PeerView
-from connector_psi.node.quality import coverage_part
-from connector_psi.node.registration import REJECTED, Position, Result
+from connector_psi.node.quality import MAX_DAYS, coverage_part, manageability, manageability_json
 from connector_psi.node.retention import hold_json
 from connector_psi.node.service import Service
 from connector_psi.rpc import convert
+from connector_psi.rpc.streaming import Batches, Intake
 from connector_psi.rpc.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -33,7 +32,6 @@ from connector_psi.rpc.v1 import (
     registry_pb2,
     registry_pb2_grpc,
 )
-from connector_psi.storage import queried
 from connector_psi.storage.accesses import AccessRow
 from connector_psi.storage.cases import CaseRow
 
@@ -42,8 +40,11 @@ MAX_ID = 2**63 - 1
 """Of a row; on the wire it is a uint64, which no store holds."""
 MAX_RECORDS = 1000
 WATCH_POLL_S = 0.5
+MATCHES_POLL_S = 0.2
+MATCHES_AT_ONCE = 100
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 PUBLISH_WAIT_S = 10.0
 BODY_PIECE_BYTES = 512 * 1024
 """Of a body in one message, which has one MiB."""
@@ -98,13 +99,21 @@ class MatchingServicer(matching_pb2_grpc.MatchingServiceServicer):
     def GetDeltas(
         self, request: matching_pb2.GetDeltasRequest, context: Context
     ) -> Iterator[matching_pb2.GetDeltasResponse]:
-        """No epoch has deltas in this version: a changed source is published as a new epoch."""
-        self._service.publishing.get_manifest(_peer(context), request.agreement, request.epoch)
-        yield from ()
+        """The links of an epoch's chain from one on."""
+        self._service.publishing.note_deltas(_peer(context), request.agreement)
+        for answer in self._service.deltas.answers(_peer(context), request.agreement, request.epoch, request.from_seq):
+            yield matching_pb2.GetDeltasResponse(
+                delta=answer.delta, signature=answer.signature, proof=convert.leaf_proof_message(answer.proof)
+            )
 
     def Evaluate(self, request: matching_pb2.EvaluateRequest, context: Context) -> matching_pb2.EvaluateResponse:
         """Evaluate a batch and prove it."""
-        evaluated, proof = self._service.evaluation.evaluate(convert.parse_query(request, _peer(context)))
+        query, telemetry = convert.parse_query(request, _peer(context)), self._service.node.telemetry
+        with telemetry.span("evaluate", elements=query.n_padded) as span:
+            evaluated, proof = self._service.evaluation.evaluate(query)
+            # Not before: until here it is a text of the peer's.
+            span.note(agreement=query.agreement, token_class=query.token_class.label, epoch=query.epoch)
+        telemetry.evaluated(query.agreement, query.token_class.label, query.n_padded)
         return matching_pb2.EvaluateResponse(evaluated_elements=evaluated, proof=proof)
 
 
@@ -193,50 +202,38 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
 
 
 class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
-    """Local port: records, matches, cases."""
+    """Local port: records, matches, cases.
 
-    def __init__(self, service: Service) -> None:
+    Args:
+        service: The node at work.
+        ending: Set when the port is about to close: streams that last end then.
+    """
+
+    def __init__(self, service: Service, ending: threading.Event) -> None:
         self._service = service
+        self._ending = ending
 
     def Register(self, request: registry_pb2.RegisterRequest, context: Context) -> registry_pb2.RegisterResponse:
         """Register records, and what came to an end with them, in one transaction."""
         if max(len(request.records), len(request.supersessions)) > MAX_RECORDS:
             raise FormatError(f"records: more than {MAX_RECORDS}")
-        results = self._register(
-            request.records, context, request.supersessions, position=convert.parse_position(request)
-        )
+        for ended in request.supersessions:
+            # What a caller says of the end of a message is right as a whole, or nothing of the call is kept.
+            convert.parse_supersession(ended)
+        intake = Intake(self._service.registration, _person(context).uri)
+        results = intake.take([*request.records, *request.supersessions], convert.parse_position(request))
         return registry_pb2.RegisterResponse(results=results)
 
     def RegisterStream(
         self, request_iterator: Iterator[registry_pb2.RegisterStreamRequest], context: Context
     ) -> Iterator[registry_pb2.RegisterStreamResponse]:
-        """Register records one by one; an acknowledgement means durable."""
-        for request in request_iterator:
-            (result,) = self._register([request.record], context)
-            yield registry_pb2.RegisterStreamResponse(sequence=request.sequence, result=result)
-
-    def _register(
-        self,
-        messages: Iterable[registry_pb2.Record],
-        context: Context,
-        supersessions: Iterable[registry_pb2.Supersession] = (),
-        position: Position | None = None,
-    ) -> list[registry_pb2.RegisterResult]:
-        parsed: list[Record] = []
-        results: list[registry_pb2.RegisterResult | None] = []
-        for message in messages:
-            try:
-                parsed.append(convert.parse_record(message))
-                results.append(None)
-            except FormatError as error:
-                # One bad record does not keep the others out.
-                results.append(convert.result_message(Result(REJECTED, (str(error),))))
-        ended = [convert.parse_supersession(message) for message in supersessions]
-        done = iter(self._service.registration.register(parsed, _person(context).uri, ended, position))
-        return [
-            *(result or convert.result_message(next(done)) for result in results),
-            *map(convert.result_message, done),
-        ]
+        """Register what comes, in batches; an acknowledgement means durable."""
+        intake = Intake(self._service.registration, _person(context).uri)
+        with Batches(request_iterator, lambda request: request.ByteSize(), self._ending) as batches:
+            for batch in batches:
+                results = intake.take([convert.stream_item(request) for request in batch])
+                for request, result in zip(batch, results, strict=True):
+                    yield registry_pb2.RegisterStreamResponse(sequence=request.sequence, result=result)
 
     def Withdraw(self, request: registry_pb2.WithdrawRequest, context: Context) -> registry_pb2.WithdrawResponse:
         """Take a record out of matching."""
@@ -261,15 +258,17 @@ class RegistryServicer(registry_pb2_grpc.RegistryServiceServicer):
     def WatchMatches(
         self, request: registry_pb2.WatchMatchesRequest, context: Context
     ) -> Iterator[registry_pb2.WatchMatchesResponse]:
-        """Matches as they appear, after a resume token."""
+        """Every change of a match after a resume token, as the match stands when it is sent."""
         after = request.resume_token
         while context.is_active():
-            rows = self._service.review.list(state=queried.NEW, after=after, limit=100)
+            if self._ending.is_set():
+                raise UnavailableError("the node is being stopped")
+            rows = self._service.review.changed(after, MATCHES_AT_ONCE)
             for row in rows:
-                yield registry_pb2.WatchMatchesResponse(match=convert.match_message(row))
-                after = row.seq
+                yield registry_pb2.WatchMatchesResponse(match=convert.match_message(row, resume=row.change_seq))
+                after = row.change_seq
             if not rows:
-                time.sleep(WATCH_POLL_S)
+                self._service.querying.wait_for_matches(MATCHES_POLL_S)
 
     def ConfirmMatch(
         self, request: registry_pb2.ConfirmMatchRequest, context: Context
@@ -437,7 +436,12 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         """What the stored records can be matched by, in parts."""
         found, following = coverage_part(self._service.node, min(request.after, MAX_ID))
         value = {category: coverage.as_json() for category, coverage in found.items()}
-        return registry_pb2.ReportQualityResponse(json=convert.json_text(value), next=following)
+        matches = ""
+        if request.days and not request.after:
+            role = _person(context).role
+            told = manageability(self._service.node, min(request.days, MAX_DAYS), role)
+            matches = convert.json_text(manageability_json(told))
+        return registry_pb2.ReportQualityResponse(json=convert.json_text(value), next=following, matches=matches)
 
     def GetAuditEntries(
         self, request: registry_pb2.GetAuditEntriesRequest, context: Context
@@ -517,6 +521,25 @@ class NodeServicer(registry_pb2_grpc.NodeServiceServicer):
         """Past cases judged again under another policy."""
         return convert.replay_message(self._service.simulate(request.policy))
 
+    def ListOutbox(self, request: registry_pb2.ListOutboxRequest, context: Context) -> registry_pb2.ListOutboxResponse:
+        """What waits to be sent, and what is parked."""
+        items = [registry_pb2.OutboxItem(**item) for item in self._service.outbox.list()]
+        return registry_pb2.ListOutboxResponse(items=items)
+
+    def RetryOutbox(
+        self, request: registry_pb2.RetryOutboxRequest, context: Context
+    ) -> registry_pb2.RetryOutboxResponse:
+        """Send some of it again."""
+        ids = [_hex_id(text, "ids") for text in request.ids]
+        return registry_pb2.RetryOutboxResponse(retried=self._service.outbox.retry(ids, _person(context)))
+
+    def ConfirmClock(
+        self, request: registry_pb2.ConfirmClockRequest, context: Context
+    ) -> registry_pb2.ConfirmClockResponse:
+        """A person says that the clock is right."""
+        self._service.node.timekeeping.confirm(_person(context))
+        return registry_pb2.ConfirmClockResponse()
+
     def Publish(self, request: registry_pb2.PublishRequest, context: Context) -> registry_pb2.PublishResponse:
         """Publish new sets now."""
         codes = [request.agreement] if request.agreement else []
@@ -584,35 +607,70 @@ def _peer_message(view: PeerView) -> registry_pb2.Peer:
     )
 
 
-class Health(health.HealthServicer):
+class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # the generated class has no types
     """The standard health service of one port, for the services that are there and no other name.
-
-    A name that is watched is kept for as long as the process lives, so names of the caller's choice are not.
 
     Args:
         names: Full names of the services.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        super().__init__()
-        self._names = ("", *names)
-        self.tell(serving=False)
+        self._changed = threading.Condition()
+        self._states: dict[str, int] = dict.fromkeys(("", *names), _NOT_SERVING)
+        self._stopping = False
 
-    def tell(self, *, serving: bool) -> None:
-        """Set the state of all services."""
-        for name in self._names:
-            self.set(name, _SERVING if serving else _NOT_SERVING)
+    def tell(self, serving: Mapping[str, bool]) -> None:
+        """Set the state of each service; that of all together, under no name, follows from it."""
+        with self._changed:
+            if self._stopping:
+                return
+            for name in self._states:
+                serves = serving.get(name, False) if name else all(serving.get(each) for each in self._states if each)
+                self._states[name] = _SERVING if serves else _NOT_SERVING
+            self._changed.notify_all()
 
-    def Watch(  # type: ignore[override]  # without the callback, gRPC is given an iterator
+    def stop(self) -> None:
+        """Nothing serves any more; whoever watches is told so, and its stream ends."""
+        with self._changed:
+            self._stopping = True
+            self._states = dict.fromkeys(self._states, _NOT_SERVING)
+            self._changed.notify_all()
+
+    def Check(self, request: health_pb2.HealthCheckRequest, context: Context) -> health_pb2.HealthCheckResponse:
+        """The state of a service now."""
+        with self._changed:
+            state = self._states.get(request.service)
+        if state is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return health_pb2.HealthCheckResponse(status=state)
+
+    def Watch(
         self, request: health_pb2.HealthCheckRequest, context: Context
     ) -> Iterator[health_pb2.HealthCheckResponse]:
         """The state of a service, now and whenever it changes."""
-        if request.service in self._names:
-            yield from super().Watch(request, context)
-        else:
-            yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        known = request.service in self._states
+        told: int | None = None
+        context.add_callback(self._wake)
+        while context.is_active():
+            with self._changed:
+                state = self._states[request.service] if known else _SERVICE_UNKNOWN
+                stopping = self._stopping
+                if state == told and not stopping:
+                    # It was looked whether the caller is there before the lock was taken: not for ever.
+                    self._changed.wait(WATCH_POLL_S)
+                    continue
+            if state != told:
+                yield health_pb2.HealthCheckResponse(status=state)
+                told = state
+            if stopping or not known:
+                return
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def List(self, request: health_pb2.HealthListRequest, context: Context) -> health_pb2.HealthListResponse:
         """The state of all services."""
-        states = {name: self.Check(health_pb2.HealthCheckRequest(service=name), context) for name in self._names}
+        with self._changed:
+            states = {name: health_pb2.HealthCheckResponse(status=state) for name, state in self._states.items()}
         return health_pb2.HealthListResponse(statuses=states)

@@ -44,6 +44,19 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 2),
 ]
+CHANNEL_OPTIONS: list[tuple[str, int]] = [
+    *_LIMITS,
+    ("grpc.enable_retries", 0),
+    # A peer comes back within seconds of its restart, so the wait between two attempts stays short.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A connection that a firewall forgot, or whose other end lost its power, says nothing for as long as TCP tries,
+    # some fifteen minutes. While a call waits it is asked whether it lives, and given up within the call's deadline.
+    # gRPC waits for a minute, whatever the second value says, unless the third one says it too.
+    ("grpc.keepalive_time_ms", 12_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+]
 
 
 def server_credentials(credentials: pki.Credentials, root_pem: bytes) -> grpc.ServerCredentials:
@@ -69,12 +82,8 @@ def channel(address: str, server_authority: str, credentials: pki.Credentials, r
     """
     _check_backend()
     options = [
-        *_LIMITS,
+        *CHANNEL_OPTIONS,
         ("grpc.ssl_target_name_override", pki.authority_host(server_authority)),
-        ("grpc.enable_retries", 0),
-        # A peer comes back within seconds of its restart, so the wait between two attempts stays short.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
     return grpc.secure_channel(
         address,

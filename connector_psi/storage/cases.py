@@ -145,6 +145,7 @@ def waiting_cases(store: Store, tx: Tx, agreement: str) -> list[CaseRow]:
             cases.c.agreement == agreement,
             cases.c.state == "drafted",
             cases.c.next_ms == NEVER_MS,
+            cases.c.parked_ms.is_(None),
         )
         .order_by(cases.c.opened_ms, cases.c.request_id)
     )
@@ -183,15 +184,6 @@ def postpone_case(tx: Tx, side: str, peer: str, request_id: bytes, next_ms: int)
     tx.execute(
         sa.update(cases)
         .where(cases.c.side == side, cases.c.peer == peer, cases.c.request_id == request_id)
-        .values(next_ms=next_ms)
-    )
-
-
-def postpone_peer(tx: Tx, side: str, peer: str, states: Collection[str], now_ms: int, next_ms: int) -> None:
-    """Look at all cases with a peer in some states that are due now at another time."""
-    tx.execute(
-        sa.update(cases)
-        .where(cases.c.side == side, cases.c.peer == peer, cases.c.state.in_(states), cases.c.next_ms <= now_ms)
         .values(next_ms=next_ms)
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from connector_psi.errors import CapacityExceededError, ConflictError
-from connector_psi.storage.schema import capacity, epochs, evaluations
-from connector_psi.storage.store import Tx
+from connector_psi.storage.schema import capacity, changed_rows, deltas, epochs, evaluations
+from connector_psi.storage.store import Store, Tx
 
 PUBLISHED = "published"
 SUPERSEDED = "superseded"
@@ -17,6 +18,11 @@ PREPARING = "preparing"
 
 # From: encoding.manifest, whose numbers are those of RFC 8785.
 _MAX_EPOCH = 2**53 - 1
+_CHANGED = "changed_rows"
+_TAG = 8
+_ROW = 24
+# Below the limit of bound values of any SQLite.
+_IN_CHUNK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,18 @@ class EpochRow:
     published_ms: int | None
     not_after_ms: int | None
     superseded_ms: int | None
+    set_seq: int | None
+    """Up to which change the set was made; ``change_seq`` goes on with its deltas."""
+    delta_seq: int
+    delta_hash: bytes | None
+    """Of the last link of its chain; None before the first."""
+    linked_ms: int | None
+    """When the last link was made, at first the set."""
+    fresh_ms: int | None
+    """Every change of records before is in the set with its deltas."""
+    delta_rows: int
+    dummies_used: int
+    """Of the set's own dummies, those that deltas pretended to remove."""
 
 
 _COLUMNS = tuple(epochs.c[name] for name in EpochRow.__dataclass_fields__)
@@ -75,8 +93,88 @@ def publish_epoch(tx: Tx, agreement: str, epoch: int, now_ms: int, **values: obj
     )
 
 
+def keep_delta(
+    tx: Tx, agreement: str, epoch: int, seq: int, digest: bytes, signature: bytes, leaf_index: int, **values: object
+) -> None:
+    """Keep a link of an epoch's chain; ``values`` are further columns of the epoch."""
+    tx.execute(
+        sa.insert(deltas).values(agreement=agreement, epoch=epoch, seq=seq, signature=signature, leaf_index=leaf_index)
+    )
+    tx.execute(
+        sa.update(epochs)
+        .where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)
+        .values(delta_seq=seq, delta_hash=digest, **values)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaRow:
+    """A link of an epoch's chain, without its bytes."""
+
+    seq: int
+    signature: bytes
+    leaf_index: int
+
+
+def deltas_from(tx: Tx, agreement: str, epoch: int, seq: int, limit: int) -> list[DeltaRow]:
+    """Return the links of an epoch's chain from one on, in order."""
+    if max(epoch, seq) > _MAX_EPOCH:
+        # As in ``get_epoch``.
+        return []
+    rows = tx.execute(
+        sa.select(deltas.c.seq, deltas.c.signature, deltas.c.leaf_index)
+        .where(deltas.c.agreement == agreement, deltas.c.epoch == epoch, deltas.c.seq >= seq)
+        .order_by(deltas.c.seq)
+        .limit(limit)
+    )
+    return [DeltaRow(*row) for row in rows]
+
+
+RowOf = tuple[bytes, bytes]
+"""Tag and lookup of a published row."""
+
+
+def changed_rows_of(store: Store, tx: Tx, agreement: str, epoch: int, record_id: int) -> list[RowOf] | None:
+    """Return the rows that a record has now, None if it did not change since its set was published."""
+    blob = tx.execute(
+        sa.select(changed_rows.c.sealed).where(
+            changed_rows.c.agreement == agreement,
+            changed_rows.c.epoch == epoch,
+            changed_rows.c.record_id == record_id,
+        )
+    ).scalar()
+    if blob is None:
+        return None
+    raw = store.unseal_raw(_CHANGED, blob)
+    return [(raw[at : at + _TAG], raw[at + _TAG : at + _ROW]) for at in range(0, len(raw), _ROW)]
+
+
+def keep_changed_rows(store: Store, tx: Tx, agreement: str, epoch: int, rows: Mapping[int, Sequence[RowOf]]) -> None:
+    """Keep the rows that records have now."""
+    of_epoch = changed_rows.c.agreement == agreement, changed_rows.c.epoch == epoch
+    numbers = list(rows)
+    for start in range(0, len(numbers), _IN_CHUNK):
+        chunk = numbers[start : start + _IN_CHUNK]
+        tx.execute(sa.delete(changed_rows).where(*of_epoch, changed_rows.c.record_id.in_(chunk)))
+    if rows:
+        tx.execute(
+            sa.insert(changed_rows),
+            [
+                {
+                    "agreement": agreement,
+                    "epoch": epoch,
+                    "record_id": number,
+                    "sealed": store.seal_raw(_CHANGED, b"".join(tag + lookup for tag, lookup in own)),
+                }
+                for number, own in rows.items()
+            ],
+        )
+
+
 def destroy_epoch(tx: Tx, agreement: str, epoch: int) -> None:
-    """Forget the seed of an epoch; its case keys stay for the case window."""
+    """Forget the seed of an epoch and its deltas; its case keys stay for the case window."""
+    for table in (deltas, changed_rows):
+        tx.execute(sa.delete(table).where(table.c.agreement == agreement, table.c.epoch == epoch))
     tx.execute(
         sa.update(epochs)
         .where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)
@@ -106,6 +204,21 @@ def newest_published(tx: Tx, agreement: str) -> EpochRow | None:
         sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.state == PUBLISHED)
     ).one_or_none()
     return EpochRow(*row) if row else None
+
+
+def answering(tx: Tx, agreement: str, now_ms: int) -> list[EpochRow]:
+    """Return the epochs of an agreement that answer now, the newest first."""
+    rows = tx.execute(
+        sa.select(*_COLUMNS)
+        .where(
+            epochs.c.agreement == agreement,
+            epochs.c.state.in_((PUBLISHED, SUPERSEDED)),
+            epochs.c.wrapped_seed.is_not(None),
+            epochs.c.not_after_ms > now_ms,
+        )
+        .order_by(epochs.c.epoch.desc())
+    )
+    return [EpochRow(*row) for row in rows]
 
 
 def by_manifest(tx: Tx, manifest_hash: bytes) -> EpochRow | None:

@@ -1,4 +1,4 @@
-"""What a querier keeps: the sets it took, its batches under way, its matches."""
+"""What a querier keeps: the sets in use, its batches under way, its matches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from connector_psi.storage.schema import batches, matches, records, seen_keys, t
 from connector_psi.storage.store import Store, Tx
 
 MAPPED = "mapped"
+"""The newest set: what is registered now is asked in it."""
+TURNING = "turning"
+"""An earlier one that serves the records which were not evaluated anew yet."""
 RETIRED = "retired"
 
 NEW = "new"
@@ -33,14 +36,28 @@ class TakenSet:
     manifest: bytes
     manifest_hash: bytes
     cursor_seq: int
+    """Every record that changed after ``turn_seq`` and up to here has been asked in it."""
     not_after_ms: int
+    turn_seq: int
+    """Records that changed up to here are evaluated anew in the background, by remaining life."""
+    turn_until_ms: int
+    """Validity of the last record that was, ..."""
+    turn_id: int
+    """... and its number; -1 for none."""
+    turn_done: bool
+    delta_seq: int
+    delta_hash: bytes
+    fresh_ms: int
+    """The owner's time up to which its changes are in the set with the deltas that were taken."""
+    live_file: int
+    live_bytes: int
 
 
 _TAKEN = tuple(taken_sets.c[name] for name in TakenSet.__dataclass_fields__)
 
 
 def current_set(tx: Tx, agreement: str) -> TakenSet | None:
-    """Return the set that queries use now."""
+    """Return the set that new queries use now."""
     row = tx.execute(
         sa.select(*_TAKEN)
         .where(taken_sets.c.agreement == agreement, taken_sets.c.state == MAPPED)
@@ -48,6 +65,16 @@ def current_set(tx: Tx, agreement: str) -> TakenSet | None:
         .limit(1)
     ).one_or_none()
     return TakenSet(*row) if row else None
+
+
+def sets_in_use(tx: Tx, agreement: str) -> list[TakenSet]:
+    """Return the newest set and the earlier ones that still serve, the newest first."""
+    rows = tx.execute(
+        sa.select(*_TAKEN)
+        .where(taken_sets.c.agreement == agreement, taken_sets.c.state.in_((MAPPED, TURNING)))
+        .order_by(taken_sets.c.epoch.desc())
+    )
+    return [TakenSet(*row) for row in rows]
 
 
 def newest_epoch(tx: Tx, agreement: str) -> int:
@@ -64,15 +91,29 @@ def take_set(
     manifest: bytes,
     manifest_hash: bytes,
     public_keys: Sequence[bytes],
+    *,
     now_ms: int,
     not_after_ms: int,
+    fresh_ms: int,
+    chain_start: bytes,
+    live_bytes: int,
 ) -> None:
-    """Make a set the one in use; the one before is retired, and its unanswered batches with it.
+    """Make a set the newest one; the one before serves on until every live record has been evaluated in the new one.
 
-    Every live record is queried again in the new epoch.
+    Unanswered batches of earlier epochs are forgotten: their records are asked in the new one.
     """
+    # The same set may come again after what was kept of it had to be given up.
+    tx.execute(sa.delete(taken_sets).where(taken_sets.c.agreement == agreement, taken_sets.c.epoch == epoch))
+    tx.execute(sa.delete(seen_keys).where(seen_keys.c.agreement == agreement, seen_keys.c.epoch == epoch))
+    before = current_set(tx, agreement)
     tx.execute(sa.delete(batches).where(batches.c.agreement == agreement, batches.c.epoch != epoch))
-    tx.execute(sa.update(taken_sets).where(taken_sets.c.agreement == agreement).values(state=RETIRED))
+    tx.execute(
+        sa.update(taken_sets)
+        .where(taken_sets.c.agreement == agreement, taken_sets.c.state == MAPPED)
+        .values(state=TURNING)
+    )
+    # What was not asked yet is asked in the new set, in the order in which it came.
+    seq = before.cursor_seq if before else 0
     tx.execute(
         sa.insert(taken_sets).values(
             agreement=agreement,
@@ -80,13 +121,67 @@ def take_set(
             state=MAPPED,
             manifest=manifest,
             manifest_hash=manifest_hash,
-            cursor_seq=0,
+            cursor_seq=seq,
             taken_ms=now_ms,
             not_after_ms=not_after_ms,
+            turn_seq=seq,
+            turn_until_ms=-1,
+            turn_id=-1,
+            turn_done=not seq,
+            delta_seq=0,
+            delta_hash=chain_start,
+            fresh_ms=fresh_ms,
+            live_file=0,
+            live_bytes=live_bytes,
         )
     )
     for key in public_keys:
         tx.execute(sa.insert(seen_keys).values(agreement=agreement, public_key=key, epoch=epoch))
+
+
+def is_other(tx: Tx, agreement: str, epoch: int, manifest_hash: bytes) -> bool:
+    """Return whether another set was taken as this epoch."""
+    taken = tx.execute(
+        sa.select(taken_sets.c.manifest_hash).where(taken_sets.c.agreement == agreement, taken_sets.c.epoch == epoch)
+    ).scalar()
+    return taken is not None and taken != manifest_hash
+
+
+def retire_set(tx: Tx, agreement: str, epoch: int) -> None:
+    """Note that a set answers nothing any more."""
+    _update_set(tx, agreement, epoch, state=RETIRED)
+    tx.execute(sa.delete(batches).where(batches.c.agreement == agreement, batches.c.epoch == epoch))
+    tx.execute(sa.delete(weak_matches).where(weak_matches.c.agreement == agreement, weak_matches.c.epoch == epoch))
+
+
+def keep_delta(tx: Tx, agreement: str, epoch: int, seq: int, digest: bytes, fresh_ms: int) -> None:
+    """Note that a delta was taken."""
+    _update_set(tx, agreement, epoch, delta_seq=seq, delta_hash=digest, fresh_ms=fresh_ms)
+
+
+def keep_live(tx: Tx, agreement: str, epoch: int, size_bytes: int, file: int | None = None) -> None:
+    """Note how much of the file of live tokens counts, and which one it is if it was written anew."""
+    _update_set(tx, agreement, epoch, live_bytes=size_bytes, **({} if file is None else {"live_file": file}))
+
+
+def keep_fresh(tx: Tx, agreement: str, epoch: int, fresh_ms: int) -> None:
+    """Note that an owner without deltas says that nothing changed until a time."""
+    tx.execute(
+        sa.update(taken_sets)
+        .where(taken_sets.c.agreement == agreement, taken_sets.c.epoch == epoch, taken_sets.c.fresh_ms < fresh_ms)
+        .values(fresh_ms=fresh_ms)
+    )
+
+
+def advance_turn(tx: Tx, agreement: str, epoch: int, until_ms: int, record_id: int, *, done: bool) -> None:
+    """Note how far the live records have been evaluated anew."""
+    _update_set(tx, agreement, epoch, turn_until_ms=until_ms, turn_id=record_id, turn_done=done)
+
+
+def _update_set(tx: Tx, agreement: str, epoch: int, **values: object) -> None:
+    tx.execute(
+        sa.update(taken_sets).where(taken_sets.c.agreement == agreement, taken_sets.c.epoch == epoch).values(**values)
+    )
 
 
 def seen_in_other_epoch(tx: Tx, agreement: str, public_keys: Sequence[bytes], epoch: int) -> bool:
@@ -155,9 +250,10 @@ def open_batches(store: Store, tx: Tx, agreement: str, epoch: int) -> list[Batch
     return [BatchRow(r.request_id, r.token_class, r.round_seq, store.unseal("batches", r.sealed)) for r in rows]
 
 
-def drop_batches(tx: Tx, agreement: str, epoch: int) -> None:
+def drop_batches(tx: Tx, request_ids: Sequence[bytes]) -> None:
     """Delete the batches of a round that is finished: what must be kept of them stands in the log."""
-    tx.execute(sa.delete(batches).where(batches.c.agreement == agreement, batches.c.epoch == epoch))
+    for start in range(0, len(request_ids), _IN_CHUNK):
+        tx.execute(sa.delete(batches).where(batches.c.request_id.in_(request_ids[start : start + _IN_CHUNK])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +267,8 @@ class MatchRow:
     record_id: int
     state: str
     found_ms: int
+    change_seq: int
+    """Of the newest change that people see."""
     payload: Mapping[str, Any] = field(repr=False)
 
 
@@ -182,8 +280,13 @@ _MATCH = (
     matches.c.record_id,
     matches.c.state,
     matches.c.found_ms,
+    matches.c.change_seq,
     matches.c.sealed,
 )
+# What people decided about a match stands when it is found again.
+_DECIDED = ("people", "decided_ms")
+# What a match is claimed with differs in every epoch, and nobody is shown it.
+_CLAIM = ("ticket_id", "redeem")
 
 
 def put_match(
@@ -198,9 +301,13 @@ def put_match(
     payload: Mapping[str, Any],
     now_ms: int,
 ) -> None:
-    """Store a match, or refresh the one of the same identity: what a person decided about it stands."""
+    """Store a match, or refresh the one of the same identity: what a person decided about it stands.
+
+    A refresh is a change that people see if it was gone, or if what they are shown of it is another; a new epoch alone
+    is none. One that finds everything as it stands writes nothing.
+    """
     old = tx.execute(
-        sa.select(matches.c.match_id, matches.c.sealed, matches.c.state).where(matches.c.identity == identity)
+        sa.select(matches.c.sealed, matches.c.state, matches.c.epoch).where(matches.c.identity == identity)
     ).one_or_none()
     if old is None:
         tx.execute(
@@ -212,20 +319,32 @@ def put_match(
                 record_id=record_id,
                 state=NEW,
                 found_ms=now_ms,
+                change_seq=newest_match_change(tx) + 1,
                 sealed=store.seal("matches", payload),
             )
         )
         return
-    kept = {k: v for k, v in store.unseal("matches", old.sealed).items() if k == "people"}
-    tx.execute(
-        sa.update(matches)
-        .where(matches.c.identity == identity)
-        .values(
-            epoch=epoch,
-            state=NEW if old.state == GONE else old.state,
-            sealed=store.seal("matches", {**payload, **kept}),
-        )
-    )
+    known = store.unseal("matches", old.sealed)
+    fresh = {**payload, **{name: known[name] for name in _DECIDED if name in known}}
+    back = old.state == GONE
+    if (known, old.epoch, back) == (fresh, epoch, False):
+        return
+    values: dict[str, Any] = {"epoch": epoch, "sealed": store.seal("matches", fresh)}
+    if back:
+        values["state"] = NEW
+    if back or _shown(known) != _shown(fresh):
+        values["change_seq"] = newest_match_change(tx) + 1
+    tx.execute(sa.update(matches).where(matches.c.identity == identity).values(**values))
+
+
+def newest_match_change(tx: Tx) -> int:
+    """Return the number of the newest change of a match, 0 where there is none."""
+    # Rows are never deleted, so the greatest number that stands there is the last that was given.
+    return int(tx.execute(sa.select(sa.func.max(matches.c.change_seq))).scalar() or 0)
+
+
+def _shown(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in payload.items() if name not in _CLAIM}
 
 
 def mark_gone(tx: Tx, agreement: str, record_ids: Sequence[int], kept: AbstractSet[bytes]) -> None:
@@ -236,9 +355,8 @@ def mark_gone(tx: Tx, agreement: str, record_ids: Sequence[int], kept: AbstractS
             matches.c.record_id.in_(record_ids[start : start + _IN_CHUNK]),
             matches.c.state == NEW,
         )
-        stored = tx.execute(sa.select(matches.c.identity).where(*undecided)).scalars()
-        for identity in [found for found in stored if found not in kept]:
-            tx.execute(sa.update(matches).where(matches.c.identity == identity).values(state=GONE))
+        stored = tx.execute(sa.select(matches.c.seq, matches.c.identity).where(*undecided).order_by(matches.c.seq))
+        _take_back(tx, [row.seq for row in stored if row.identity not in kept])
 
 
 def mark_left(tx: Tx, agreement: str, after_seq: int, until_seq: int) -> None:
@@ -246,30 +364,47 @@ def mark_left(tx: Tx, agreement: str, after_seq: int, until_seq: int) -> None:
     left = sa.select(records.c.id).where(
         records.c.change_seq > after_seq, records.c.change_seq <= until_seq, records.c.state != "live"
     )
+    stored = tx.execute(
+        sa.select(matches.c.seq)
+        .where(matches.c.agreement == agreement, matches.c.record_id.in_(left), matches.c.state == NEW)
+        .order_by(matches.c.seq)
+    )
+    _take_back(tx, list(stored.scalars()))
+
+
+def _take_back(tx: Tx, numbers: Sequence[int]) -> None:
+    """Give each match that is gone a change of its own, so that whoever follows the matches sees it."""
+    if not numbers:
+        return
+    first = newest_match_change(tx) + 1
     tx.execute(
         sa.update(matches)
-        .where(matches.c.agreement == agreement, matches.c.record_id.in_(left), matches.c.state == NEW)
-        .values(state=GONE)
+        .where(matches.c.seq == sa.bindparam("gone_seq"))
+        .values(state=GONE, change_seq=sa.bindparam("gone_change")),
+        [{"gone_seq": number, "gone_change": first + n} for n, number in enumerate(numbers)],
     )
 
 
 def weak_count(tx: Tx, agreement: str, epoch: int) -> int:
     """Return how many matches of an epoch are below the bar."""
     which = weak_matches.c.agreement == agreement, weak_matches.c.epoch == epoch
-    return int(tx.execute(sa.select(weak_matches.c.count).where(*which)).scalar() or 0)
+    return int(tx.execute(sa.select(sa.func.sum(weak_matches.c.count)).where(*which)).scalar() or 0)
 
 
-def count_weak(tx: Tx, agreement: str, epoch: int, found: int) -> None:
-    """Add to the count of matches below the bar."""
-    if not found:
-        return
-    done = tx.execute(
-        sa.update(weak_matches)
-        .where(weak_matches.c.agreement == agreement, weak_matches.c.epoch == epoch)
-        .values(count=weak_matches.c.count + found)
-    )
-    if not done.rowcount:
-        tx.execute(sa.insert(weak_matches).values(agreement=agreement, epoch=epoch, count=found))
+def count_weak(tx: Tx, agreement: str, epoch: int, record_ids: Sequence[int], found: Mapping[int, int]) -> None:
+    """Keep how many matches below the bar each of some records has, in place of what was counted of them before."""
+    of_set = weak_matches.c.agreement == agreement, weak_matches.c.epoch == epoch
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        chunk = record_ids[start : start + _IN_CHUNK]
+        tx.execute(sa.delete(weak_matches).where(*of_set, weak_matches.c.record_id.in_(chunk)))
+    if found:
+        tx.execute(
+            sa.insert(weak_matches),
+            [
+                {"agreement": agreement, "epoch": epoch, "record_id": number, "count": count}
+                for number, count in sorted(found.items())
+            ],
+        )
 
 
 def list_matches(
@@ -281,6 +416,14 @@ def list_matches(
     if record_id is not None:
         query = query.where(matches.c.record_id == record_id)
     return [_row(store, r) for r in tx.execute(query.order_by(matches.c.seq).limit(limit))]
+
+
+def changed_matches(store: Store, tx: Tx, after: int, limit: int) -> list[MatchRow]:
+    """Return the matches that changed after a change, as they stand now, in the order of their newest change."""
+    rows = tx.execute(
+        sa.select(*_MATCH).where(matches.c.change_seq > after).order_by(matches.c.change_seq).limit(limit)
+    )
+    return [_row(store, r) for r in rows]
 
 
 def matches_of_record(store: Store, tx: Tx, record_id: int) -> list[MatchRow]:
@@ -300,7 +443,7 @@ def set_match_state(store: Store, tx: Tx, match_id: str, state: str, payload: Ma
     tx.execute(
         sa.update(matches)
         .where(matches.c.match_id == match_id)
-        .values(state=state, sealed=store.seal("matches", payload))
+        .values(state=state, change_seq=newest_match_change(tx) + 1, sealed=store.seal("matches", payload))
     )
 
 

@@ -283,17 +283,6 @@ def find_recall(store: Store, tx: Tx, recall_id: bytes, side: str = "") -> Recal
     return _row(store, row) if row else None
 
 
-def due_recalls(tx: Tx, side: str, now_ms: int, limit: int = 200) -> list[tuple[str, bytes]]:
-    """Return peer and id of the recalls of which something is to be sent now, the longest waiting first."""
-    rows = tx.execute(
-        sa.select(recalls.c.peer, recalls.c.recall_id)
-        .where(recalls.c.side == side, recalls.c.next_ms <= now_ms)
-        .order_by(recalls.c.next_ms, recalls.c.recall_id)
-        .limit(limit)
-    )
-    return [(row.peer, row.recall_id) for row in rows]
-
-
 def postpone_recall(tx: Tx, side: str, peer: str, recall_id: bytes, next_ms: int) -> None:
     """Try again at another time."""
     tx.execute(sa.update(recalls).where(*_key(side, peer, recall_id)).values(next_ms=next_ms))

@@ -9,7 +9,7 @@ changes nothing, and the state in the end is the same. Between messages of one v
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -440,6 +440,109 @@ def eligible(
     return _live_in_chunks(store, tx, which, 0, chunk)
 
 
+def live_among(store: Store, tx: Tx, record_ids: Sequence[int], now_ms: int) -> list[StoredRecord]:
+    """Return those of some records that may be asked with, by number."""
+    found = []
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        which = records.c.id.in_(record_ids[start : start + _IN_CHUNK])
+        found += _stored(store, tx.execute(_ASKED.where(which, *_may_be_asked(now_ms)).order_by(records.c.id)))
+    return found
+
+
+def still_live(tx: Tx, record_ids: Sequence[int], now_ms: int) -> set[int]:
+    """Return the numbers of those records that may be asked with."""
+    found: set[int] = set()
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        which = records.c.id.in_(record_ids[start : start + _IN_CHUNK])
+        found |= set(tx.execute(sa.select(records.c.id).where(which, *_may_be_asked(now_ms))).scalars())
+    return found
+
+
+NEVER_ENDS_MS = 2**62
+"""In the place of the end of a record without one."""
+
+
+def by_remaining_life(
+    store: Store, tx: Tx, *, until_seq: int, after: tuple[int, int], limit: int, now_ms: int
+) -> list[tuple[StoredRecord, tuple[int, int]]]:
+    """Return live records in the order in which their validity ends, those without an end last.
+
+    Args:
+        store: The store.
+        tx: A transaction.
+        until_seq: Only records that did not change after this.
+        after: ``(end in Unix milliseconds, number)`` of the last record of the page before; ``(-1, -1)`` at first.
+        limit: At most so many.
+        now_ms: The present.
+
+    Returns:
+        Each with what the next page comes after.
+    """
+    end_ms, number = after
+    unchanged = (*_may_be_asked(now_ms), records.c.change_seq <= until_seq)
+    found: list[tuple[StoredRecord, tuple[int, int]]] = []
+    if end_ms < NEVER_ENDS_MS:
+        behind = sa.or_(
+            records.c.valid_until_ms > end_ms, sa.and_(records.c.valid_until_ms == end_ms, records.c.id > number)
+        )
+        rows = tx.execute(
+            _ASKED.add_columns(records.c.valid_until_ms)
+            .where(*unchanged, records.c.valid_until_ms.is_not(None), behind)
+            .order_by(records.c.valid_until_ms, records.c.id)
+            .limit(limit)
+        ).all()
+        found += [
+            (stored, (row.valid_until_ms, row.id)) for stored, row in zip(_stored(store, rows), rows, strict=True)
+        ]
+        number = -1
+    if len(found) < limit:
+        rows = tx.execute(
+            _ASKED.where(*unchanged, records.c.valid_until_ms.is_(None), records.c.id > number)
+            .order_by(records.c.id)
+            .limit(limit - len(found))
+        ).all()
+        found += [(stored, (NEVER_ENDS_MS, stored.id)) for stored in _stored(store, rows)]
+    return found
+
+
+def count_remaining(tx: Tx, *, until_seq: int, after: tuple[int, int], now_ms: int) -> int:
+    """Return how many records ``by_remaining_life`` would still give."""
+    end_ms, number = after
+    life = sa.func.coalesce(records.c.valid_until_ms, NEVER_ENDS_MS)
+    behind = sa.or_(life > end_ms, sa.and_(life == end_ms, records.c.id > number))
+    unchanged = (*_may_be_asked(now_ms), records.c.change_seq <= until_seq)
+    return int(tx.execute(sa.select(sa.func.count()).select_from(records).where(*unchanged, behind)).scalar() or 0)
+
+
+_ASKED = sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed)
+
+
+def _may_be_asked(now_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        records.c.state == _LIVE,
+        records.c.hidden.is_(False),
+        sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
+    )
+
+
+def _stored(store: Store, rows: Iterable[Any]) -> list[StoredRecord]:
+    return [
+        StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version)) for row in rows
+    ]
+
+
+def eligible_among(
+    store: Store, tx: Tx, record_ids: Sequence[int], categories: Sequence[str], now_ms: int
+) -> dict[int, StoredRecord]:
+    """Return those of some records that may be published under some categories, by number."""
+    found: dict[int, StoredRecord] = {}
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        which = records.c.id.in_(record_ids[start : start + _IN_CHUNK]), records.c.category.in_(categories)
+        rows = _stored(store, tx.execute(_ASKED.where(*which, *_may_be_asked(now_ms))))
+        found |= {stored.id: stored for stored in rows}
+    return found
+
+
 def live_by_id(store: Store, tx: Tx, after_id: int, chunk: int = 2000) -> Iterator[list[StoredRecord]]:
     """Yield, in chunks, all live records behind one, in the order they were registered."""
     return _live_in_chunks(store, tx, sa.true(), after_id, chunk)
@@ -462,6 +565,14 @@ def _live_in_chunks(
             StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version))
             for row in rows
         ]
+
+
+def changed_until(tx: Tx, after_seq: int, until_ms: int, categories: Collection[str] | None = None) -> bool:
+    """Return whether a record changed after one change and not after a time, among some categories or all."""
+    which = [records.c.change_seq > after_seq, records.c.changed_ms <= until_ms]
+    if categories is not None:
+        which.append(records.c.category.in_(list(categories)))
+    return bool(tx.execute(sa.select(sa.exists().where(*which))).scalar())
 
 
 def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:

@@ -8,6 +8,8 @@ row can be found without its reference standing there in clear.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,9 +23,22 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 
 metadata = MetaData()
+
+
+def _tries() -> tuple[Column[Any], ...]:
+    """What the outbox knows of something that is sent: how often it failed, why, since when, whether it is parked."""
+    return (
+        Column("attempts", Integer, nullable=False, default=0),
+        # The code of the error alone.
+        Column("last_error", String),
+        Column("first_failed_ms", BigInteger),
+        Column("parked_ms", BigInteger),
+    )
+
+
 # SQLite gives an auto-incrementing 64-bit key only to INTEGER; elsewhere it must be BIGINT.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 
@@ -137,6 +152,38 @@ epochs = Table(
     Column("published_ms", BigInteger),
     Column("not_after_ms", BigInteger),
     Column("superseded_ms", BigInteger),
+    # Up to which change the set was made; ``change_seq`` goes on with its deltas.
+    Column("set_seq", BigInteger),
+    # Of the chain of deltas: its last link, when that was made, the time up to which changes are in, how many rows all
+    # links have, and how many of the set's own dummies they pretended to remove.
+    Column("delta_seq", BigInteger, nullable=False, default=0),
+    Column("delta_hash", LargeBinary),
+    Column("linked_ms", BigInteger),
+    Column("fresh_ms", BigInteger),
+    Column("delta_rows", BigInteger, nullable=False, default=0),
+    Column("dummies_used", BigInteger, nullable=False, default=0),
+)
+
+# Owner: the links of the chains of epochs that still answer; their bytes lie beside the set.
+deltas = Table(
+    "deltas",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("signature", LargeBinary, nullable=False),
+    Column("leaf_index", BigInteger, nullable=False),
+)
+
+# Owner: the rows of each record that changed since its set was published; record 0 stands for dummies of deltas.
+changed_rows = Table(
+    "changed_rows",
+    metadata,
+    Column("agreement", String, primary_key=True),
+    Column("epoch", BigInteger, primary_key=True),
+    Column("record_id", BigInteger, primary_key=True, autoincrement=False),
+    # Tags and lookups.
+    Column("sealed", LargeBinary, nullable=False),
 )
 
 # Owner: one row a query, so that the same request gives the same bytes and debits once.
@@ -173,6 +220,18 @@ taken_sets = Table(
     Column("cursor_seq", BigInteger, nullable=False),
     Column("taken_ms", BigInteger, nullable=False),
     Column("not_after_ms", BigInteger, nullable=False),
+    # Up to which change records are evaluated anew in the background, and how far that is: the page of the last ones.
+    Column("turn_seq", BigInteger, nullable=False),
+    Column("turn_until_ms", BigInteger, nullable=False),
+    Column("turn_id", BigInteger, nullable=False),
+    Column("turn_done", Boolean, nullable=False),
+    # The deltas that were taken, and the owner's time up to which its changes are in the set with them.
+    Column("delta_seq", BigInteger, nullable=False),
+    Column("delta_hash", LargeBinary, nullable=False),
+    Column("fresh_ms", BigInteger, nullable=False),
+    # How much of the file of live tokens counts, and which one it is.
+    Column("live_file", BigInteger, nullable=False),
+    Column("live_bytes", BigInteger, nullable=False),
 )
 
 seen_keys = Table(
@@ -208,16 +267,20 @@ matches = Table(
     Column("record_id", BigInteger, nullable=False),
     Column("state", String, nullable=False),
     Column("found_ms", BigInteger, nullable=False),
+    # Of the newest change that people see; whoever follows the matches follows it.
+    Column("change_seq", BigInteger, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Index("matches_record", "agreement", "record_id"),
+    Index("matches_change", "change_seq", unique=True),
 )
 
-# Matches below the bar of the agreement's rule: counted and never shown.
+# Matches below the bar of the agreement's rule, by own record: counted and never shown.
 weak_matches = Table(
     "weak_matches",
     metadata,
     Column("agreement", String, primary_key=True),
     Column("epoch", BigInteger, primary_key=True),
+    Column("record_id", BigInteger, primary_key=True, autoincrement=False),
     Column("count", BigInteger, nullable=False),
 )
 
@@ -238,6 +301,7 @@ cases = Table(
     Column("quiet", Boolean, nullable=False),
     # Owner: keyed hash of the request, so that one that comes again is told without opening the row.
     Column("request_mac", LargeBinary),
+    *_tries(),
     Column("sealed", LargeBinary, nullable=False),
     Index("cases_next", "side", "state", "next_ms"),
     Index("cases_match", "match_id"),
@@ -295,6 +359,7 @@ recalls = Table(
     Column("quiet", Boolean, nullable=False),
     # Keyed hash of what the peer sent: the recall at its recipient, the acknowledgement at its sender.
     Column("request_mac", LargeBinary),
+    *_tries(),
     Column("sealed", LargeBinary, nullable=False),
     Index("recalls_next", "side", "next_ms"),
     Index("recalls_case", "side", "peer", "case_id"),
@@ -321,6 +386,7 @@ accesses = Table(
     Column("used", Integer, nullable=False),
     Column("expires_ms", BigInteger, nullable=False),
     Column("request_mac", LargeBinary),
+    *_tries(),
     Column("sealed", LargeBinary, nullable=False),
     Index("accesses_next", "side", "next_ms"),
     Index("accesses_grant", "side", "peer", "access_id"),
@@ -401,6 +467,19 @@ log_forks = Table(
     Column("first", LargeBinary, nullable=False),
     Column("second", LargeBinary, nullable=False),
     Column("found_ms", BigInteger, nullable=False),
+)
+
+# One row: how far the time of this node went, and what is wrong with its clock.
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("high_water_ms", BigInteger, nullable=False),
+    # good, behind or jumped
+    Column("state", String, nullable=False),
+    # Of a jump: the time that the clock showed then, and the CLOCK entry.
+    Column("jumped_ms", BigInteger),
+    Column("leaf_index", BigInteger),
 )
 
 # What keeps bodies of the log beyond their time. Rows stay: they say what was held when.

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,6 +48,8 @@ class Database:
             sa.event.listen(self._engine, "begin", _sqlite_begin)
         # Writers queue here instead of in SQLite, whose busy handler polls.
         self._writers = GroupCommit(self._engine)
+        self.wrote: Callable[[float | None], None] = lambda _seconds: None
+        """Told how long a writer waited for its commit, or None: the database took nothing."""
         try:
             self._open_schema(None if tables is None else [schema.meta, *tables])
         except BaseException:
@@ -75,8 +78,26 @@ class Database:
         Raises:
             UnavailableError: The database cannot be written now (disk full, locked).
         """
-        with _translated(), self._writers.transaction(alone=alone) as connection:
-            yield connection
+        ended = 0.0
+        try:
+            with _translated(lambda: self.wrote(None)), self._writers.transaction(alone=alone) as connection:
+                yield connection
+                ended = time.monotonic()
+        except UnavailableError:
+            if ended:
+                # The block is over: it was the commit that failed, its own or the one that it shared.
+                self.wrote(None)
+            raise
+        self.wrote(time.monotonic() - ended)
+
+    def try_to_write(self) -> None:
+        """Write something that changes nothing.
+
+        Raises:
+            UnavailableError: The database cannot be written now.
+        """
+        with self.write(alone=True) as tx:
+            tx.execute(sa.update(schema.meta).where(schema.meta.c.key == "schema").values(value=schema.meta.c.value))
 
     @contextmanager
     def read(self) -> Iterator[Tx]:
@@ -166,13 +187,14 @@ class Store(Database):
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(unusable: Callable[[], None] = lambda: None) -> Iterator[None]:
     try:
         yield
     except sa.exc.IntegrityError as error:
         # The driver's text shows the statement's values.
         raise StorageError("an integrity constraint failed") from _stripped(error)
     except sa.exc.OperationalError as error:
+        unusable()
         raise UnavailableError("the database cannot be used now") from _stripped(error)
     except DBAPIError as error:
         raise StorageError("the database is damaged") from _stripped(error)

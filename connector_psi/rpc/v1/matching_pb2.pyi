@@ -71,7 +71,7 @@ class GetManifestResponse(_message.Message):
     signature: _builtins.bytes
     """Ed25519 over "connector-psi/v1 manifest\\n" || manifest."""
     fresh_until_ms: _builtins.int
-    """Unix time in milliseconds up to which the owner's registered records are in the set."""
+    """Unix time in milliseconds up to which the owner's changes are in the set with its newest delta. Not signed."""
     @_builtins.property
     def proof(self) -> _types_pb2.LeafProof:
         """The owner's SET_PUBLISH leaf for this manifest."""
@@ -174,7 +174,7 @@ class GetDeltasResponse(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     delta: _builtins.bytes
-    """{seq, prev_hash, rows, removed}; the layout comes with the first delta."""
+    """docs/protocol.md, Deltas."""
     signature: _builtins.bytes
     @_builtins.property
     def proof(self) -> _types_pb2.LeafProof: ...

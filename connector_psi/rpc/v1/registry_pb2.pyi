@@ -424,21 +424,29 @@ class RegisterStreamRequest(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    SUPERSESSION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """Chosen by the caller; comes back in the acknowledgement."""
     @_builtins.property
     def record(self) -> Global___Record: ...
+    @_builtins.property
+    def supersession(self) -> Global___Supersession:
+        """After the last record of its message."""
+
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         record: Global___Record | None = ...,
+        supersession: Global___Supersession | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "record", b"record", "supersession", b"supersession"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "record", b"record", "sequence", b"sequence", "supersession", b"supersession"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["record", "supersession"]  # noqa: Y015
+    _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
 Global___RegisterStreamRequest: _TypeAlias = RegisterStreamRequest  # noqa: Y015
 
@@ -450,7 +458,9 @@ class RegisterStreamResponse(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     @_builtins.property
-    def result(self) -> Global___RegisterResult: ...
+    def result(self) -> Global___RegisterResult:
+        """Of a supersession as in RegisterResponse."""
+
     def __init__(
         self,
         *,
@@ -560,6 +570,9 @@ class Match(_message.Message):
     """Unix time in milliseconds."""
     case_id: _builtins.str
     resume_token: _builtins.int
+    """In WatchMatches the number of the match's newest change, to be given back as its resume_token; elsewhere the place of
+    the match in the order of finding, which ListMatches takes as after.
+    """
     band: _builtins.str
     """Where a name is part of the match: how sure the model is that it is the same, possible or strong; else empty."""
     @_builtins.property
@@ -691,6 +704,7 @@ class WatchMatchesRequest(_message.Message):
 
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.int
+    """Of the last match that was handled; 0 for all that there are."""
     def __init__(
         self,
         *,
@@ -710,7 +724,9 @@ class WatchMatchesResponse(_message.Message):
 
     MATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def match(self) -> Global___Match: ...
+    def match(self) -> Global___Match:
+        """As it stands now: changes that nobody had read yet are told as one."""
+
     def __init__(
         self,
         *,
@@ -922,6 +938,7 @@ class Case(_message.Message):
     RECALL_ID_FIELD_NUMBER: _builtins.int
     BAND_FIELD_NUMBER: _builtins.int
     CORROBORATORS_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     case_id: _builtins.str
     """Hexadecimal request_id."""
     side: _builtins.str
@@ -980,6 +997,10 @@ class Case(_message.Message):
     def erased_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def corroborators(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecordChange]:
+        """Querier: what became of the own record since the case was opened, the oldest first."""
+
     def __init__(
         self,
         *,
@@ -1017,14 +1038,47 @@ class Case(_message.Message):
         recall_id: _builtins.str = ...,
         band: _builtins.str = ...,
         corroborators: _abc.Iterable[_builtins.str] | None = ...,
+        changes: _abc.Iterable[Global___RecordChange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "band", b"band", "case_id", b"case_id", "case_reference", b"case_reference", "claimed_types", b"claimed_types", "corroborators", b"corroborators", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "recall_id", b"recall_id", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "answer_due_ms", b"answer_due_ms", "awaiting_consent", b"awaiting_consent", "band", b"band", "case_id", b"case_id", "case_reference", b"case_reference", "changes", b"changes", "claimed_types", b"claimed_types", "corroborators", b"corroborators", "due_ms", b"due_ms", "erase_after", b"erase_after", "erased", b"erased", "erased_entry", b"erased_entry", "erased_fields", b"erased_fields", "fields", b"fields", "grades", b"grades", "handling", b"handling", "justification", b"justification", "legal_basis", b"legal_basis", "match_id", b"match_id", "obligations", b"obligations", "opened_by", b"opened_by", "opened_ms", b"opened_ms", "ordered_by", b"ordered_by", "outcome_entry", b"outcome_entry", "overdue", b"overdue", "peer", b"peer", "people_approved", b"people_approved", "people_needed", b"people_needed", "purpose", b"purpose", "recall_id", b"recall_id", "record_ref", b"record_ref", "side", b"side", "state", b"state", "withheld_fields", b"withheld_fields"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Case: _TypeAlias = Case  # noqa: Y015
+
+@_typing.final
+class RecordChange(_message.Message):
+    """A change of an own record behind a case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHEN_MS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    when_ms: _builtins.int
+    """When it was noticed; Unix time in milliseconds."""
+    kind: _builtins.str
+    """amended, rerouted, arrived or left."""
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the fields and types of identifiers that changed; never a value."""
+
+    def __init__(
+        self,
+        *,
+        when_ms: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "kind", b"kind", "when_ms", b"when_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordChange: _TypeAlias = RecordChange  # noqa: Y015
 
 @_typing.final
 class ListCasesRequest(_message.Message):
@@ -2162,6 +2216,162 @@ class SearchSubjectResponse(_message.Message):
 Global___SearchSubjectResponse: _TypeAlias = SearchSubjectResponse  # noqa: Y015
 
 @_typing.final
+class ListOutboxRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutboxRequest: _TypeAlias = ListOutboxRequest  # noqa: Y015
+
+@_typing.final
+class OutboxItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    AGREEMENT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    SINCE_MS_FIELD_NUMBER: _builtins.int
+    FIRST_FAILED_MS_FIELD_NUMBER: _builtins.int
+    PARKED_MS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Hexadecimal id of the case, the request for access or the recall."""
+    kind: _builtins.str
+    """case, outcome, access, access_answer, recall or acknowledgement."""
+    peer: _builtins.str
+    agreement: _builtins.str
+    attempts: _builtins.int
+    """How often the peer refused it, or it failed here."""
+    last_error: _builtins.str
+    """Code of the last error; empty where there was none."""
+    since_ms: _builtins.int
+    """When it was first to be sent; Unix time in milliseconds."""
+    first_failed_ms: _builtins.int
+    """0 where nothing failed."""
+    parked_ms: _builtins.int
+    """0 where it is tried again by itself."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        agreement: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        since_ms: _builtins.int = ...,
+        first_failed_ms: _builtins.int = ...,
+        parked_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "attempts", b"attempts", "first_failed_ms", b"first_failed_ms", "id", b"id", "kind", b"kind", "last_error", b"last_error", "parked_ms", b"parked_ms", "peer", b"peer", "since_ms", b"since_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutboxItem: _TypeAlias = OutboxItem  # noqa: Y015
+
+@_typing.final
+class ListOutboxResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutboxItem]: ...
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___OutboxItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutboxResponse: _TypeAlias = ListOutboxResponse  # noqa: Y015
+
+@_typing.final
+class RetryOutboxRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """At most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryOutboxRequest: _TypeAlias = RetryOutboxRequest  # noqa: Y015
+
+@_typing.final
+class RetryOutboxResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETRIED_FIELD_NUMBER: _builtins.int
+    retried: _builtins.int
+    def __init__(
+        self,
+        *,
+        retried: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["retried", b"retried"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetryOutboxResponse: _TypeAlias = RetryOutboxResponse  # noqa: Y015
+
+@_typing.final
+class ConfirmClockRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmClockRequest: _TypeAlias = ConfirmClockRequest  # noqa: Y015
+
+@_typing.final
+class ConfirmClockResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmClockResponse: _TypeAlias = ConfirmClockResponse  # noqa: Y015
+
+@_typing.final
 class SimulatePolicyRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2320,16 +2530,20 @@ class ReportQualityRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AFTER_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
     after: _builtins.int
     """Of an earlier answer; 0 begins."""
+    days: _builtins.int
+    """Length of the period whose matches are counted, up to now, at most 3,660; 0 for none. Only with after 0."""
     def __init__(
         self,
         *,
         after: _builtins.int = ...,
+        days: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "days", b"days"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2341,19 +2555,23 @@ class ReportQualityResponse(_message.Message):
 
     JSON_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
+    MATCHES_FIELD_NUMBER: _builtins.int
     json: _builtins.str
     """JSON, counts of one part of the records; the parts are added up."""
     next: _builtins.int
     """Where the next part begins; 0 once all are counted."""
+    matches: _builtins.str
+    """JSON, figures of the matches of the period by agreement; empty where none were asked for."""
     def __init__(
         self,
         *,
         json: _builtins.str = ...,
         next: _builtins.int = ...,
+        matches: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "next", b"next"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["json", b"json", "matches", b"matches", "next", b"next"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -154,7 +154,8 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterStream(self, request_iterator, context):
-        """Register records one by one; each is acknowledged once it is durable.
+        """Register records, and what came to an end, as they come. Each request is acknowledged once it is durable, in the
+        order of the requests; those that arrive close to one another share a transaction.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +181,7 @@ class RegistryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchMatches(self, request, context):
-        """Matches as they appear; resumes after the token of the last one seen.
+        """Every change of a match; resumes after the token of the last one handled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1038,6 +1039,21 @@ class NodeServiceStub:
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
                 response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
                 _registered_method=True)
+        self.ListOutbox = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/ListOutbox',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxResponse.FromString,
+                _registered_method=True)
+        self.RetryOutbox = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/RetryOutbox',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxResponse.FromString,
+                _registered_method=True)
+        self.ConfirmClock = channel.unary_unary(
+                '/connector_psi.rpc.v1.NodeService/ConfirmClock',
+                request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockRequest.SerializeToString,
+                response_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockResponse.FromString,
+                _registered_method=True)
         self.SearchSubject = channel.unary_unary(
                 '/connector_psi.rpc.v1.NodeService/SearchSubject',
                 request_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SearchSubjectRequest.SerializeToString,
@@ -1149,6 +1165,27 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOutbox(self, request, context):
+        """What waits to be sent to peers, and what is parked because peers refused it or it failed again and again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryOutbox(self, request, context):
+        """Send some of it again. Writes CONFIG.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConfirmClock(self, request, context):
+        """Say that the clock is right after it jumped. Writes CLOCK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SearchSubject(self, request, context):
         """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT.
         """
@@ -1246,6 +1283,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.SimulatePolicy,
                     request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.FromString,
                     response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.SerializeToString,
+            ),
+            'ListOutbox': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOutbox,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxResponse.SerializeToString,
+            ),
+            'RetryOutbox': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryOutbox,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxResponse.SerializeToString,
+            ),
+            'ConfirmClock': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmClock,
+                    request_deserializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockRequest.FromString,
+                    response_serializer=connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockResponse.SerializeToString,
             ),
             'SearchSubject': grpc.unary_unary_rpc_method_handler(
                     servicer.SearchSubject,
@@ -1598,6 +1650,87 @@ class NodeService:
             '/connector_psi.rpc.v1.NodeService/SimulatePolicy',
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyRequest.SerializeToString,
             connector__psi_dot_rpc_dot_v1_dot_registry__pb2.SimulatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOutbox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ListOutbox',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ListOutboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryOutbox(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/RetryOutbox',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.RetryOutboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmClock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/connector_psi.rpc.v1.NodeService/ConfirmClock',
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockRequest.SerializeToString,
+            connector__psi_dot_rpc_dot_v1_dot_registry__pb2.ConfirmClockResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,13 +36,15 @@ class RegistryServiceStub:
     Register: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RegisterRequest, _registry_pb2.RegisterResponse]
     """Register up to 1,000 records in one transaction."""
     RegisterStream: _grpc.StreamStreamMultiCallable[_registry_pb2.RegisterStreamRequest, _registry_pb2.RegisterStreamResponse]
-    """Register records one by one; each is acknowledged once it is durable."""
+    """Register records, and what came to an end, as they come. Each request is acknowledged once it is durable, in the
+    order of the requests; those that arrive close to one another share a transaction.
+    """
     Withdraw: _grpc.UnaryUnaryMultiCallable[_registry_pb2.WithdrawRequest, _registry_pb2.WithdrawResponse]
     """Withdraw a record from matching."""
     ListMatches: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListMatchesRequest, _registry_pb2.ListMatchesResponse]
     GetMatch: _grpc.UnaryUnaryMultiCallable[_registry_pb2.GetMatchRequest, _registry_pb2.GetMatchResponse]
     WatchMatches: _grpc.UnaryStreamMultiCallable[_registry_pb2.WatchMatchesRequest, _registry_pb2.WatchMatchesResponse]
-    """Matches as they appear; resumes after the token of the last one seen."""
+    """Every change of a match; resumes after the token of the last one handled."""
     ConfirmMatch: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ConfirmMatchRequest, _registry_pb2.ConfirmMatchResponse]
     DismissMatch: _grpc.UnaryUnaryMultiCallable[_registry_pb2.DismissMatchRequest, _registry_pb2.DismissMatchResponse]
     OpenCase: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceOpenCaseRequest, _registry_pb2.RegistryServiceOpenCaseResponse]
@@ -71,13 +73,15 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Register: _aio.UnaryUnaryMultiCallable[_registry_pb2.RegisterRequest, _registry_pb2.RegisterResponse]  # type: ignore[assignment]
     """Register up to 1,000 records in one transaction."""
     RegisterStream: _aio.StreamStreamMultiCallable[_registry_pb2.RegisterStreamRequest, _registry_pb2.RegisterStreamResponse]  # type: ignore[assignment]
-    """Register records one by one; each is acknowledged once it is durable."""
+    """Register records, and what came to an end, as they come. Each request is acknowledged once it is durable, in the
+    order of the requests; those that arrive close to one another share a transaction.
+    """
     Withdraw: _aio.UnaryUnaryMultiCallable[_registry_pb2.WithdrawRequest, _registry_pb2.WithdrawResponse]  # type: ignore[assignment]
     """Withdraw a record from matching."""
     ListMatches: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListMatchesRequest, _registry_pb2.ListMatchesResponse]  # type: ignore[assignment]
     GetMatch: _aio.UnaryUnaryMultiCallable[_registry_pb2.GetMatchRequest, _registry_pb2.GetMatchResponse]  # type: ignore[assignment]
     WatchMatches: _aio.UnaryStreamMultiCallable[_registry_pb2.WatchMatchesRequest, _registry_pb2.WatchMatchesResponse]  # type: ignore[assignment]
-    """Matches as they appear; resumes after the token of the last one seen."""
+    """Every change of a match; resumes after the token of the last one handled."""
     ConfirmMatch: _aio.UnaryUnaryMultiCallable[_registry_pb2.ConfirmMatchRequest, _registry_pb2.ConfirmMatchResponse]  # type: ignore[assignment]
     DismissMatch: _aio.UnaryUnaryMultiCallable[_registry_pb2.DismissMatchRequest, _registry_pb2.DismissMatchResponse]  # type: ignore[assignment]
     OpenCase: _aio.UnaryUnaryMultiCallable[_registry_pb2.RegistryServiceOpenCaseRequest, _registry_pb2.RegistryServiceOpenCaseResponse]  # type: ignore[assignment]
@@ -115,7 +119,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_registry_pb2.RegisterStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.RegisterStreamResponse], _abc.AsyncIterator[_registry_pb2.RegisterStreamResponse]]:
-        """Register records one by one; each is acknowledged once it is durable."""
+        """Register records, and what came to an end, as they come. Each request is acknowledged once it is durable, in the
+        order of the requests; those that arrive close to one another share a transaction.
+        """
 
     @_abc_1.abstractmethod
     def Withdraw(
@@ -145,7 +151,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_pb2.WatchMatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registry_pb2.WatchMatchesResponse], _abc.AsyncIterator[_registry_pb2.WatchMatchesResponse]]:
-        """Matches as they appear; resumes after the token of the last one seen."""
+        """Every change of a match; resumes after the token of the last one handled."""
 
     @_abc_1.abstractmethod
     def ConfirmMatch(
@@ -285,6 +291,12 @@ class NodeServiceStub:
     """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ."""
     SimulatePolicy: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+    ListOutbox: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ListOutboxRequest, _registry_pb2.ListOutboxResponse]
+    """What waits to be sent to peers, and what is parked because peers refused it or it failed again and again."""
+    RetryOutbox: _grpc.UnaryUnaryMultiCallable[_registry_pb2.RetryOutboxRequest, _registry_pb2.RetryOutboxResponse]
+    """Send some of it again. Writes CONFIG."""
+    ConfirmClock: _grpc.UnaryUnaryMultiCallable[_registry_pb2.ConfirmClockRequest, _registry_pb2.ConfirmClockResponse]
+    """Say that the clock is right after it jumped. Writes CLOCK."""
     SearchSubject: _grpc.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
     ExportBodies: _grpc.UnaryStreamMultiCallable[_registry_pb2.ExportBodiesRequest, _registry_pb2.OpenBodiesResponse]
@@ -321,6 +333,12 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Sealed bodies, for whom the policy's purpose of oversight names. Writes LOG_READ."""
     SimulatePolicy: _aio.UnaryUnaryMultiCallable[_registry_pb2.SimulatePolicyRequest, _registry_pb2.SimulatePolicyResponse]  # type: ignore[assignment]
     """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+    ListOutbox: _aio.UnaryUnaryMultiCallable[_registry_pb2.ListOutboxRequest, _registry_pb2.ListOutboxResponse]  # type: ignore[assignment]
+    """What waits to be sent to peers, and what is parked because peers refused it or it failed again and again."""
+    RetryOutbox: _aio.UnaryUnaryMultiCallable[_registry_pb2.RetryOutboxRequest, _registry_pb2.RetryOutboxResponse]  # type: ignore[assignment]
+    """Send some of it again. Writes CONFIG."""
+    ConfirmClock: _aio.UnaryUnaryMultiCallable[_registry_pb2.ConfirmClockRequest, _registry_pb2.ConfirmClockResponse]  # type: ignore[assignment]
+    """Say that the clock is right after it jumped. Writes CLOCK."""
     SearchSubject: _aio.UnaryUnaryMultiCallable[_registry_pb2.SearchSubjectRequest, _registry_pb2.SearchSubjectResponse]  # type: ignore[assignment]
     """What was processed and disclosed about an identifier, for an answer to a data subject. Writes CONSULT."""
     ExportBodies: _aio.UnaryStreamMultiCallable[_registry_pb2.ExportBodiesRequest, _registry_pb2.OpenBodiesResponse]  # type: ignore[assignment]
@@ -426,6 +444,30 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registry_pb2.SimulatePolicyResponse, _abc.Awaitable[_registry_pb2.SimulatePolicyResponse]]:
         """Which of the cases that peers opened here would be decided otherwise under another policy. Changes nothing."""
+
+    @_abc_1.abstractmethod
+    def ListOutbox(
+        self,
+        request: _registry_pb2.ListOutboxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ListOutboxResponse, _abc.Awaitable[_registry_pb2.ListOutboxResponse]]:
+        """What waits to be sent to peers, and what is parked because peers refused it or it failed again and again."""
+
+    @_abc_1.abstractmethod
+    def RetryOutbox(
+        self,
+        request: _registry_pb2.RetryOutboxRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.RetryOutboxResponse, _abc.Awaitable[_registry_pb2.RetryOutboxResponse]]:
+        """Send some of it again. Writes CONFIG."""
+
+    @_abc_1.abstractmethod
+    def ConfirmClock(
+        self,
+        request: _registry_pb2.ConfirmClockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registry_pb2.ConfirmClockResponse, _abc.Awaitable[_registry_pb2.ConfirmClockResponse]]:
+        """Say that the clock is right after it jumped. Writes CLOCK."""
 
     @_abc_1.abstractmethod
     def SearchSubject(
