@@ -36,6 +36,7 @@ from pydantic import (
 )
 from pydantic import Field as Constraint
 
+from connector_psi.domain.identifiers import FIRST_NORMALISATION_VERSION, FIRST_TYPES, NORMALISATION_VERSION
 from connector_psi.domain.naming import judging
 from connector_psi.domain.naming.families import FAMILY_TABLE, Corroborator, FamilyGroup
 from connector_psi.domain.naming.judging import Band, NameVerdict, Weights
@@ -59,6 +60,13 @@ from connector_psi.domain.purposes import (
 )
 from connector_psi.domain.records import IDENTIFIER_TABLE, Field, IdentifierType, TokenClass, TypeRule
 from connector_psi.errors import ConfigError, PurposeRefusedError
+
+EDITION: Final = 2
+"""Edition of terms that this version brings; a peer of version 0.1.0 knows the first alone."""
+# Reason: a peer of version 0.1.0 has no word for these: they bind this side alone and are no part of what both agreed.
+_NOT_IN_FIRST_EDITION: Final = frozenset(
+    {"answer_within_h", "cases_per_slot", "edition", "grant", "names", "querier_categories"}
+)
 
 # --- Model ------------------------------------------------------------------------------------------------------------
 
@@ -158,6 +166,9 @@ class _Terms(_Model):
     """What template and agreement have in common."""
 
     code: str
+    edition: Annotated[int, Constraint(ge=1, le=EDITION)] = EDITION
+    """1 while a party runs version 0.1.0: terms, hash and tokens are then those of that version. All parties change it
+    at one time."""
     purpose: Purpose
     legal_basis: _NonEmptySetOf[LegalBasis]
     owner_notice: OwnerNotice
@@ -202,6 +213,11 @@ class _Terms(_Model):
     def name_groups(self) -> frozenset[FamilyGroup]:
         """The groups of name families among ``families``."""
         return frozenset(FamilyGroup(each.value) for each in self.families if each is not TokenFamily.EXACT)
+
+    @property
+    def normalisation_version(self) -> str:
+        """Version of the canonical forms that tokens are made of."""
+        return NORMALISATION_VERSION if self.edition == EDITION else FIRST_NORMALISATION_VERSION
 
     def __hash__(self) -> int:
         return hash((type(self), self.code))
@@ -323,12 +339,34 @@ def fitting_agreements(
 
 def policy_hash(agreement: Agreement) -> bytes:
     """Return the SHA-256 of the agreement's RFC 8785 form, 32 bytes; lists of one meaning give one hash."""
-    return hashlib.sha256(rfc8785.dumps(_hashed(agreement))).digest()
+    tree = _hashed(agreement)
+    if agreement.edition < EDITION:
+        tree = {key: value for key, value in tree.items() if key not in _NOT_IN_FIRST_EDITION}
+        del tree["requires"]["national_ref"]
+    return hashlib.sha256(rfc8785.dumps(tree)).digest()
+
+
+def beyond_first_edition(terms: _Terms) -> Iterator[tuple[str, str]]:
+    """Yield what terms hold that a peer of version 0.1.0 cannot: key and text; nothing of terms of this edition."""
+    if terms.edition == EDITION:
+        return
+    if terms.mode is not Mode.BULK:
+        yield "mode", "the first edition has bulk mode alone"
+    if terms.owner_notice is not OwnerNotice.CASE:
+        yield "owner_notice", "in the first edition people at the owner see every case"
+    if terms.names is not None or terms.name_groups:
+        yield "families", "the first edition matches no names"
+    if beyond := sorted(set(terms.identifier_types) - FIRST_TYPES):
+        yield "identifier_types", f"the first edition has no {', '.join(beyond)}"
+    if terms.requires.national_ref or Condition.NATIONAL_BASIS in terms.disclose.values():
+        yield "requires.national_ref", "the first edition has no field that national law opens"
 
 
 def _hashed(terms: _Terms) -> dict[str, Any]:
-    """What is hashed of terms: where there are no names, what was hashed before a policy could have any."""
+    """What is hashed of terms: where there are no names, what was hashed before there were any; so with editions."""
     tree: dict[str, Any] = terms.model_dump(mode="json")
+    if tree["edition"] == EDITION:
+        del tree["edition"]
     if tree["names"] is None:
         del tree["names"]
     return tree
@@ -579,7 +617,8 @@ def _gates(agreement: Agreement, now: datetime, *, synthetic: bool) -> Iterator[
     yield Reason.BLOCKED, agreement.status is not Status.BLOCKED
     yield Reason.SYNTHETIC_MISMATCH, agreement.synthetic is synthetic
     yield Reason.REQUIREMENTS_MISSING, agreement.status is not Status.PILOT or synthetic or agreement.requires.complete
-    yield Reason.WITNESS_MISSING, agreement.witnesses > 0 or synthetic
+    # Version 0.1.0 neither asks for witnesses nor is one.
+    yield Reason.WITNESS_MISSING, (agreement.witnesses > 0 and agreement.edition == EDITION) or synthetic
     yield Reason.NOT_IN_FORCE, agreement.valid_from <= today <= agreement.valid_until
 
 

@@ -37,6 +37,8 @@ from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import NormalisationError
 
 __all__ = [
+    "FIRST_NORMALISATION_VERSION",
+    "FIRST_TYPES",
     "INCOMPLETE",
     "MAX_CANONICAL_BYTES",
     "MAX_RANGE",
@@ -56,6 +58,28 @@ record belongs to the rules. A faster or clearer implementation of the same rule
 ``phonenumbers``, ``pycountry``, ``python-stdnum`` or Unicode can admit numbers, countries and characters that were
 refused before; that alone is no change of version.
 """
+
+FIRST_NORMALISATION_VERSION: Final = "cp-norm-1"
+"""What version 0.1.0 has. ``FIRST_TYPES`` have the same forms under both; the second gave forms to more types."""
+
+FIRST_TYPES: Final = frozenset(
+    {
+        IdentifierType.CONTAINER,
+        IdentifierType.PLATE,
+        IdentifierType.VIN,
+        IdentifierType.IMO,
+        IdentifierType.AIRCRAFT,
+        IdentifierType.IDENTITY_DOCUMENT,
+        IdentifierType.MRN,
+        IdentifierType.TRANSPORT_DOCUMENT,
+        IdentifierType.SEAL,
+        IdentifierType.EORI,
+        IdentifierType.VAT,
+        IdentifierType.PHONE,
+        IdentifierType.EMAIL,
+    }
+)
+"""Types that have a form under the first version."""
 
 MAX_CANONICAL_BYTES: Final = 400
 """No canonical form is longer, in UTF-8."""

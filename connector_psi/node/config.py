@@ -232,6 +232,11 @@ class Layout:
         return self.root / "policy.yaml"
 
     @property
+    def first_descriptor(self) -> Path:
+        """The descriptor for peers of version 0.1.0."""
+        return self.root / "descriptor-0.1.0.json"
+
+    @property
     def descriptor(self) -> Path:
         """What peers are given."""
         return self.root / "descriptor.json"

@@ -38,6 +38,8 @@ CHANGES_A_LINK = 2_000
 LINKS_A_TURN = 64
 """More than that waits for the next turn, so that other agreements have theirs."""
 LINKS_A_PAGE = 64
+UNASKED_MS = 600_000
+"""A superseded epoch for whose links nobody asked for so long gets none until somebody does."""
 _DUMMIES = 0
 """In the place of a record: dummies that deltas published and did not pretend to remove yet."""
 _NO_TAG = bytes(tickets.TICKET_TAG_BYTES)
@@ -78,6 +80,9 @@ class Deltas:
         self._node = node
         self._lock = threading.Lock()
         self._chains: dict[tuple[str, int], _Chain] = {}
+        self._opened_ms = node.now_ms()
+        self._asked: dict[tuple[str, int], int] = {}
+        """When the querier last asked for the links of an epoch."""
 
     def close(self) -> None:
         """Close all files."""
@@ -90,6 +95,7 @@ class Deltas:
         """Close the files of an epoch that has ended."""
         with self._lock:
             chain = self._chains.pop((code, epoch), None)
+            self._asked.pop((code, epoch), None)
         if chain is not None:
             chain.files.close()
 
@@ -106,7 +112,16 @@ class Deltas:
         with node.store.read() as tx:
             rows = owned.answering(tx, code, now)
         rows.reverse()
-        return [row for row in rows if is_of_policy(row, bound) and (row.linked_ms or 0) // step < now // step]
+        return [
+            row
+            for row in rows
+            if is_of_policy(row, bound) and (row.linked_ms or 0) // step < now // step and self._is_used(row, now)
+        ]
+
+    def _is_used(self, row: EpochRow, now_ms: int) -> bool:
+        """Whether the querier may still use an epoch: of one that it left nothing is made, until it asks again."""
+        asked_ms = self._asked.get((row.agreement, row.epoch), self._opened_ms)
+        return row.superseded_ms is None or now_ms - max(asked_ms, row.superseded_ms) < UNASKED_MS
 
     def publish(self, code: str, epoch: int) -> int:
         """Publish the links of an epoch that its records' changes need, at least one. Returns how many.
@@ -312,6 +327,7 @@ class Deltas:
                 or not is_of_policy(row, bound)
             ):
                 raise KeyUnavailableError("the epoch is not in force")
+            self._asked[code, epoch] = node.now_ms()
             key = bytes(node.keyring.epoch_file_key(code, epoch))
             for link in page:
                 try:

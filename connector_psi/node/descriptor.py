@@ -29,7 +29,8 @@ class Descriptor(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    v: int = Field(ge=2, le=2)
+    v: int = Field(ge=1, le=2)
+    """1 of a node of version 0.1.0, and for one."""
     authority: str = Field(pattern=r"^[a-z0-9]{2,16}$")
     role: ProfileRole
     address: str = Field(pattern=r"^.+:\d{1,5}$", max_length=300)
@@ -38,8 +39,8 @@ class Descriptor(BaseModel):
     signing_key: str = Field(pattern=r"^[0-9a-f]{64}$")
     log_vkey: str = Field(max_length=400)
     """Of its log (C2SP signed-note)."""
-    witness_vkey: str = Field(max_length=400)
-    """With which it cosigns the logs of others (C2SP tlog-cosignature)."""
+    witness_vkey: str = Field(default="", max_length=400)
+    """With which it cosigns the logs of others (C2SP tlog-cosignature); empty of a node of version 0.1.0."""
 
     @property
     def public_key(self) -> Ed25519PublicKey:
@@ -49,7 +50,7 @@ class Descriptor(BaseModel):
 
 def encode_descriptor(descriptor: Descriptor, key: Ed25519PrivateKey) -> bytes:
     """Return the signed ``descriptor.json``."""
-    value: dict[str, Any] = descriptor.model_dump(mode="json")
+    value: dict[str, Any] = descriptor.model_dump(mode="json", exclude={"witness_vkey"} if descriptor.v == 1 else None)
     signature = key.sign(_LABEL + rfc8785.dumps(value))
     return json.dumps({**value, "signature": signature.hex()}, indent=2).encode() + b"\n"
 
@@ -86,8 +87,15 @@ def _check_names(descriptor: Descriptor) -> None:
     # A log is known by its origin and a witness by its name: nobody takes those of somebody else.
     if parse_vkey(descriptor.log_vkey).name != log_origin(descriptor.authority):
         raise ConfigError("descriptor: log_vkey: named after another log")
-    if parse_witness_key(descriptor.witness_vkey).name != witness_name(descriptor.authority):
+    if bool(descriptor.witness_vkey) is (descriptor.v == 1):
+        raise ConfigError("descriptor: witness_vkey: missing, or in a descriptor of version 1")
+    if descriptor.v > 1 and parse_witness_key(descriptor.witness_vkey).name != witness_name(descriptor.authority):
         raise ConfigError("descriptor: witness_vkey: named after another authority")
+
+
+def first_version(descriptor: Descriptor) -> Descriptor:
+    """Return what a node of version 0.1.0 can read of a descriptor."""
+    return descriptor.model_copy(update={"v": 1, "witness_vkey": ""})
 
 
 def log_origin(authority: str) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from connector_psi import policy
-from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.naming.keys import HeldKey, Shape
 from connector_psi.domain.records import IdentifierType
 from connector_psi.encoding.tickets import Ticket
@@ -172,7 +171,7 @@ class Matching:
                     "ticket_id": pair.ticket_id.hex(),
                     "redeem": [ticket.redeem.hex() for _, ticket in claimed],
                     "types": sorted({token.word for token, _ in claimed}),
-                    "evidence": _evidence(stored, [token for token, _ in claimed]),
+                    "evidence": _evidence(bound.agreement, stored, [token for token, _ in claimed]),
                     "band": judgement.band.value if judgement.band is not None else "",
                     "corroborators": [each.value for each in judgement.corroborators],
                     "category": _category_name(bound.agreement, category),
@@ -191,13 +190,14 @@ class Matching:
                 )
 
 
-def _evidence(stored: StoredRecord, tokens: Sequence[Token]) -> list[list[str]]:
+def _evidence(agreement: policy.Agreement, stored: StoredRecord, tokens: Sequence[Token]) -> list[list[str]]:
     """Where in the own record what a match consists of stands: what it is, path and role."""
     values = {token.value for token in tokens if token.key is None}
+    version = agreement.normalisation_version
     found = [
         [i.type.value, i.source_path, i.role]
         for i in stored.record.identifiers
-        if messages.encode_token(NORMALISATION_VERSION, i.type, i.value) in values
+        if messages.encode_token(version, i.type, i.value) in values
     ]
     for part, word in sorted({(token.part, token.word) for token in tokens if token.key is not None}):
         party = stored.record.parties[part - 1]

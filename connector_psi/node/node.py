@@ -296,7 +296,7 @@ class Node:
             agreement = policy.Agreement.model_validate_json(row.definition)
             bound[row.code] = Bound(agreement, row.policy_hash, Side(row.side), row.peer, row.leaf_index)
         witnesses: dict[WitnessKey, str | None] = {parse_witness_key(w.vkey): None for w in self.config.witnesses}
-        witnesses |= {parse_witness_key(d.witness_vkey): authority for authority, d in found.items()}
+        witnesses |= {parse_witness_key(d.witness_vkey): a for a, d in found.items() if d.witness_vkey}
         witnesses[Cosigner(witness_name(self.authority), self.keyring.witness_key).key] = self.authority
         with self._state:
             self._peers, self._bound, self._witnesses = found, bound, witnesses

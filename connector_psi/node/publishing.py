@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from numpy.typing import NDArray
 
 from connector_psi import policy
 from connector_psi.audit.entries import Event
-from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.names import NAME_RULES_VERSION
 from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.encoding import bloom, tickets
@@ -71,7 +69,7 @@ class Publishing:
         self._node = node
         # One set of an agreement is built at a time; building holds no database lock.
         self._building = threading.Lock()
-        self._manifests_since: Counter[str] = Counter()
+        self._manifests_since: dict[str, int] = {}
         """By agreement, how often the manifest was asked for since deltas were."""
         self.encoded = 0
         """Tokens of the set being built, encoded so far; for progress."""
@@ -148,7 +146,7 @@ class Publishing:
             epoch=epoch,
             owner=node.authority,
             querier=bound.peer,
-            normalisation_version=NORMALISATION_VERSION,
+            normalisation_version=bound.agreement.normalisation_version,
             policy_hash=bound.policy_hash.hex(),
             class_keys={c.label: pair.public.hex() for c, pair in keys.items()},  # type: ignore[misc]  # labels are the literals
             size_class=size,
@@ -241,7 +239,12 @@ class Publishing:
 
     def takes_deltas(self, code: str) -> bool:
         """Return whether the querier of an agreement asks for deltas, as far as is known since the node was opened."""
-        return self._manifests_since[code] < WITHOUT_DELTAS
+        return self._asked_since(code) < WITHOUT_DELTAS
+
+    def _asked_since(self, code: str) -> int:
+        # A querier of version 0.1.0 may look for a set once in half a minute: it is not waited for to look five times.
+        current = self._node.bound(code, OWNER).agreement.edition == policy.EDITION
+        return self._manifests_since.get(code, 0 if current else WITHOUT_DELTAS)
 
     def note_deltas(self, peer: str, code: str) -> None:
         """Note that the querier of an agreement asked for its deltas."""
@@ -352,7 +355,7 @@ class Publishing:
             raise KeyUnavailableError(f"{code}: no set is published")
         assert row.signature is not None
         assert row.leaf_index is not None
-        self._manifests_since[code] += 1
+        self._manifests_since[code] = self._asked_since(code) + 1
         return ManifestAnswer(
             row.manifest, row.signature, node.leaf_proof(row.leaf_index, bound.agreement), self.fresh_until_ms(code)
         )

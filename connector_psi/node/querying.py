@@ -288,10 +288,10 @@ class Querying:
             return taken is None or records.changed_until(tx, taken.cursor_seq, until_ms)
 
     def turning(self, code: str) -> bool:
-        """Return whether live records still wait to be evaluated anew in the newest set."""
+        """Return whether live records wait to be evaluated anew in the newest set, or a set before it to be ended."""
         with self._node.store.read() as tx:
-            taken = queried.current_set(tx, code)
-        return taken is not None and not taken.turn_done
+            used = queried.sets_in_use(tx, code)
+        return bool(used) and (len(used) > 1 or not used[0].turn_done)
 
     def run_rounds(self, code: str) -> int:
         """Query all that changed until now; what comes meanwhile waits for the next turn, which is on a clock.

@@ -41,7 +41,7 @@ from connector_psi.audit.bodies import SALT_BYTES, commit_body
 from connector_psi.audit.checkpoint import Checkpoint
 from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
 from connector_psi.audit.merkle import LeafHash, TreeFrontier, leaf_hash
-from connector_psi.domain.identifiers import NORMALISATION_VERSION
+from connector_psi.domain.identifiers import FIRST_NORMALISATION_VERSION, NORMALISATION_VERSION
 from connector_psi.domain.intake import Kind
 from connector_psi.domain.names import NAME_RULES_VERSION
 from connector_psi.domain.records import Record, TokenClass
@@ -53,7 +53,7 @@ from connector_psi.protocol.tokens import record_tokens
 
 _DRAW = b"connector-psi/v1 audit draw"
 _STEP_BYTES = 1 << 20
-_VERSIONS = frozenset({None, NORMALISATION_VERSION, NAME_RULES_VERSION})
+_VERSIONS = frozenset({None, FIRST_NORMALISATION_VERSION, NORMALISATION_VERSION, NAME_RULES_VERSION})
 
 FINDINGS: Mapping[str, str] = {
     "batch.commitment": "the elements that were sent are not those of the seed and the tokens",

@@ -359,11 +359,11 @@ class Service:
         """Tell whether everything registered at this node before a mark has been queried and published.
 
         Args:
-            mark_ms: From an earlier answer, 0 to begin.
+            mark_ms: From an earlier answer, 0 to begin; one that lies ahead counts as now.
         """
         node = self.node
         node.check_alive()
-        mark = mark_ms or node.now_ms()
+        mark = min(mark_ms or node.now_ms(), node.now_ms())
         waiting, pending = [], 0
         for bound in node.agreements(QUERIER):
             pending = max(pending, self.querying.pending(bound.code))

@@ -20,7 +20,7 @@ from connector_psi.encoding.atomicfile import atomic_file
 from connector_psi.errors import ConfigError, FormatError
 from connector_psi.keyring import Keyring
 from connector_psi.node.config import Layout, NodeConfig, parse_config
-from connector_psi.node.descriptor import Descriptor, encode_descriptor, log_origin, witness_name
+from connector_psi.node.descriptor import Descriptor, encode_descriptor, first_version, log_origin, witness_name
 from connector_psi.pack import signing
 from connector_psi.pack.reading import load_policy
 
@@ -110,6 +110,7 @@ def init_node(
         keyring = Keyring.create(directory, random)
         descriptor = _descriptor(config, keyring, root.cert_pem)
         layout.descriptor.write_bytes(encode_descriptor(descriptor, keyring.signing_key))
+        layout.first_descriptor.write_bytes(encode_descriptor(first_version(descriptor), keyring.signing_key))
     except BaseException as error:
         shutil.rmtree(directory, ignore_errors=True)
         if existed:

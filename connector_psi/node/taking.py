@@ -27,7 +27,6 @@ from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_note, parse_vkey, verify_checkpoint
 from connector_psi.audit.cosignature import Trust
 from connector_psi.audit.entries import Event, Leaf, parse_leaf
-from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.encoding import deltas as links
 from connector_psi.encoding import manifest as manifests
 from connector_psi.encoding.atomicfile import sync_directory
@@ -207,17 +206,17 @@ class Taking:
             raise ProtocolError(f"{code}: malformed manifest") from None
         manifests.verify_manifest_signature(peer.public_key, answer.manifest, answer.signature)
         now = node.now_ms()
-        expected = (
-            manifest.agreement == code
-            and manifest.owner == bound.peer
-            and manifest.querier == node.authority
-            and manifest.synthetic == node.synthetic
-            and manifest.policy_hash == bound.policy_hash.hex()
-            and manifest.normalisation_version == NORMALISATION_VERSION
-            and set(manifest.class_keys) == {c.label for c in bound.agreement.classes}
-        )
-        if not expected:
-            raise ProtocolError(f"{code}: the manifest is not of this agreement, policy or normalisation version")
+        parties = (manifest.agreement, manifest.owner, manifest.querier, manifest.synthetic)
+        if parties != (code, bound.peer, node.authority, node.synthetic):
+            raise ProtocolError(f"{code}: the manifest is of another agreement")
+        for what, found, held in (
+            ("terms (policy hash)", manifest.policy_hash, bound.policy_hash.hex()),
+            ("rules of identifiers", manifest.normalisation_version, bound.agreement.normalisation_version),
+        ):
+            if found != held:
+                raise ProtocolError(f"{code}: the owner has other {what} than this node: {found} instead of {held}")
+        if set(manifest.class_keys) != {c.label for c in bound.agreement.classes}:
+            raise ProtocolError(f"{code}: the manifest has other classes than the agreement")
         terms = token_terms(bound.agreement, node.name_groups(bound))
         if (manifest.name_rules, manifest.name_weights) != (terms["name_rules"], terms["name_weights"]):
             raise ProtocolError(f"{code}: the set was made by other rules or weights of names than this node's")

@@ -17,7 +17,7 @@ from connector_psi.domain.purposes import PURPOSES, Handling, Mode, OwnerNotice,
 from connector_psi.domain.records import IDENTIFIER_TABLE, Field, TokenClass
 from connector_psi.domain.systems import system_of_category
 from connector_psi.errors import ConfigError
-from connector_psi.policy import PolicyPack, Template
+from connector_psi.policy import PolicyPack, Template, beyond_first_edition
 
 # Reason: 2018/1862 Art. 56(3), technical copies live for 48 hours.
 SIS_MAX_SET_AGE_H: Final = 48
@@ -93,6 +93,7 @@ def _findings(template: Template) -> Iterator[tuple[str, str]]:
     if not set(template.category_at_match) <= set(template.categories):
         yield "category_at_match", "not among the categories"
     yield from _of_names(template)
+    yield from beyond_first_edition(template)
     typed = {IDENTIFIER_TABLE[kind].token_class for kind in template.identifier_types}
     named = {CLASS_OF_NAMES[group] for group in template.name_groups if group in CLASS_OF_NAMES}
     if typed | named != set(template.classes):

@@ -26,7 +26,7 @@ from connector_psi.domain.purposes import (
 )
 from connector_psi.domain.records import Field
 from connector_psi.pack import words
-from connector_psi.policy import Capacity, Confirm, Grant, Names, OwnPurpose, PolicyPack, Template
+from connector_psi.policy import EDITION, Capacity, Confirm, Grant, Names, OwnPurpose, PolicyPack, Template
 
 
 class Kind(StrEnum):
@@ -332,6 +332,7 @@ _WORD_OF_MODE: Final = {Mode.CASE: "a person about one case", Mode.BULK: "a syst
 _COMPARE: Final[Mapping[str, _Compare]] = MappingProxyType(
     {
         "code": _other("code"),
+        "edition": _ordered("terms", (EDITION, 1), lambda edition: words.EDITION_WORDS[edition]),
         "purpose": _other("purpose", lambda purpose: words.PURPOSE_WORDS[purpose]),
         "legal_basis": _set_of("legal basis", lambda basis: words.basis_words([basis])),
         "querier": _set_of("who learns", lambda role: words.ROLE_WORDS[role]),

@@ -27,7 +27,14 @@ from connector_psi.domain.purposes import (
     TokenFamily,
 )
 from connector_psi.domain.records import Field
-from connector_psi.policy import FieldReason, Names, Reason
+from connector_psi.policy import EDITION, FieldReason, Names, Reason
+
+EDITION_WORDS: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        1: "those of version 0.1.0, which do not bind the other side to what it may ask with",
+        EDITION: "those of this version",
+    }
+)
 
 PURPOSE_WORDS: Final[Mapping[Purpose, str]] = MappingProxyType(
     {

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from connector_psi import policy
 from connector_psi.audit.entries import Side
 from connector_psi.domain import names, purposes
-from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup, NameFamily
 from connector_psi.domain.naming.judging import Weights
 from connector_psi.domain.naming.keys import HeldKey, NameKey, Shape
@@ -91,8 +90,9 @@ def record_tokens(
     Returns:
         Identifiers in the record's order, then name keys, party by party. Parties beyond ``MAX_PART`` yield none.
     """
+    version = agreement.normalisation_version
     found = [
-        Token(encode_token(NORMALISATION_VERSION, i.type, i.value), rule.token_class, rule.family, i.type)
+        Token(encode_token(version, i.type, i.value), rule.token_class, rule.family, i.type)
         for i in record.identifiers
         if i.type in agreement.identifier_types and (rule := IDENTIFIER_TABLE[i.type]).token_class in agreement.classes
     ]
