@@ -335,30 +335,39 @@ class Publishing:
     # Serving
 
     def get_manifest(self, peer: str, code: str, epoch: int = 0) -> ManifestAnswer:
-        """Return a manifest with its proof to the querier of the agreement.
+        """Return the newest manifest that is proven, or that of an epoch, to the querier of the agreement.
 
         Raises:
-            PurposeRefusedError: The peer is not the querier, or there is no such set.
-            UnavailableError: No checkpoint covers the set's log entry yet.
+            PurposeRefusedError: The peer is not the querier.
+            KeyUnavailableError: There is no such set, or its time is over.
+            UnavailableError: No checkpoint covers the set's log entry yet, and no set before it answers.
         """
         node = self._node
         bound = node.bound(code, OWNER, peer)
         with node.store.read() as tx:
-            row = owned.get_epoch(tx, code, epoch) if epoch else newest_set(tx, bound)
-        if (
-            row is None
-            or row.manifest is None
-            or row.wrapped_seed is None
-            or (row.not_after_ms or 0) <= node.now_ms()
-            or not is_of_policy(row, bound)
-        ):
+            rows = [
+                row
+                for row in owned.answering(tx, code, node.now_ms())
+                if is_of_policy(row, bound) and epoch in {0, row.epoch}
+            ]
+        if not rows:
             raise KeyUnavailableError(f"{code}: no set is published")
-        assert row.signature is not None
-        assert row.leaf_index is not None
         self._manifests_since[code] = self._asked_since(code) + 1
-        return ManifestAnswer(
-            row.manifest, row.signature, node.leaf_proof(row.leaf_index, bound.agreement), self.fresh_until_ms(code)
-        )
+        waits: UnavailableError | None = None
+        for row in rows:
+            assert row.manifest is not None
+            assert row.signature is not None
+            assert row.leaf_index is not None
+            try:
+                proof = node.leaf_proof(row.leaf_index, bound.agreement)
+            except UnavailableError as error:
+                # Published a moment ago: the set before serves until a checkpoint covers this one.
+                waits = waits or error
+                continue
+            fresh_ms = self.fresh_until_ms(code) if waits is None else 0
+            return ManifestAnswer(row.manifest, row.signature, proof, fresh_ms)
+        assert waits is not None
+        raise waits
 
     def read_set(self, peer: str, manifest_hash: bytes, file: str, offset: int) -> Iterator[bytes]:
         """Yield a set's file from an offset on, in pieces of at most 512 KiB.
