@@ -10,6 +10,63 @@ import structlog
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# For this process and those it starts, before numpy is loaded: with more threads than cores, matrices of a few columns
+# cost twice the time, most of it spent waiting.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Nodes that are started as processes need not compile every module anew, whatever this process was told.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+LONGEST = (
+    "integration/test_demo.py",
+    "simulation/test_access.py",
+    "simulation/test_name_decisions.py",
+    "simulation/test_case_walk.py",
+    "integration/test_kill.py",
+    "simulation/test_crash_points.py",
+    "simulation/test_faults.py",
+    "simulation/test_recalls.py",
+    "vectors/test_names_data.py",
+    "compat/test_older_peer.py",
+    "simulation/test_histories.py",
+    "integration/test_large_ens.py",
+    "integration/test_cli.py",
+    "faults/test_epochs_of_real_nodes.py",
+    "faults/test_hostile_neighbours.py",
+    "faults/test_links_that_come_and_go.py",
+    "integration/test_shutdown.py",
+    "integration/test_dsr.py",
+    "integration/test_drop_folder.py",
+    "faults/test_peer_calls_on_bad_links.py",
+    "faults/test_disk_full.py",
+    "privacy/test_log_files_hold_nothing.py",
+    "integration/test_witness_and_mirror.py",
+    "simulation/test_operations_model.py",
+    "simulation/test_outbox.py",
+    "simulation/test_whole_pack.py",
+    "integration/test_policy_change.py",
+    "simulation/test_witnesses.py",
+    "privacy/test_planted_identifiers.py",
+)
+"""Files that take longest begin first, so that no worker is left with one of them when the other has nothing to do any more."""
+
+LONGER = {"faults", "integration", "privacy", "simulation"}
+"""Folders whose files take longer than those of the others."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist would begin with the files that have most tests, which are short ones.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        path = item.path.relative_to(ROOT / "tests")
+        return ranks.get(path.as_posix(), len(ranks)), path.parts[0] not in LONGER
+
+    items.sort(key=place)
+
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:

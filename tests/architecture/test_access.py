@@ -41,6 +41,9 @@ SENSITIVE = {
     "NodeService/ListHolds": {Role.AUDITOR, Role.DPO},
     "NodeService/SearchSubject": {Role.DPO},
     "NodeService/SimulatePolicy": {Role.DPO, Role.SUPERVISOR},
+    "NodeService/ListOutbox": {Role.ADMIN, Role.SUPERVISOR},
+    "NodeService/RetryOutbox": {Role.ADMIN, Role.SUPERVISOR},
+    "NodeService/ConfirmClock": {Role.ADMIN},
 }
 
 

@@ -287,8 +287,7 @@ def test_the_events_are_those_that_are_written() -> None:
     documented = {row[0] for row in table("docs/disclosure-log.md", "Events", "event")}
     assert documented == written_events()
     later = re.search(r"not written yet: ([A-Z_, ]+)\.", section("docs/disclosure-log.md", "Events").replace("\n", " "))
-    assert later
-    assert set(later[1].split(", ")) == {event.value for event in entries.Event} - documented
+    assert set(later[1].split(", ") if later else ()) == {event.value for event in entries.Event} - documented
 
 
 def test_the_retention_classes_are_those_of_the_log() -> None:

@@ -36,10 +36,10 @@ from connector_psi.errors import (
 )
 from connector_psi.node import ports
 from connector_psi.node.granting import check_request, signed_bytes
-from connector_psi.node.querying import check_leaf
 from connector_psi.node.recalling import acknowledgement_bytes
 from connector_psi.node.received import _check_request
 from connector_psi.node.registration import canonical
+from connector_psi.node.taking import check_leaf
 from connector_psi.oprf import suite
 from connector_psi.oprf.group import default_group
 from connector_psi.oprf.suite import EvaluatedElements

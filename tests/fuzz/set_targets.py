@@ -1,4 +1,4 @@
-"""The decoders of sets and of the PRF: filters, tickets, sealed files, manifests, elements, scalars, proofs."""
+"""The decoders of sets and of the PRF: filters, tickets, sealed files, manifests, deltas, elements, scalars, proofs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from connector_psi.domain import identifiers, names
 from connector_psi.domain.records import TokenClass
-from connector_psi.encoding import bloom, manifest, sealedfile, tickets
+from connector_psi.encoding import bloom, deltas, manifest, sealedfile, tickets
 from connector_psi.errors import (
     FormatError,
     InvalidElementError,
@@ -145,6 +145,33 @@ def a_manifest() -> manifest.Manifest:
     )
 
 
+def _deltas() -> Iterator[bytes]:
+    for seq, (rows, removed) in enumerate(((16, 8), (64, 32)), start=1):
+        random = SeededRandom(seq)
+        yield deltas.encode_delta(
+            deltas.Delta(
+                agreement=AGREEMENT,
+                epoch=7,
+                seq=seq,
+                prev_hash=random.bytes(32),
+                snapshot_ms=1_795_327_260_000,
+                rows=deltas.sort_rows(tickets.dummy_rows(rows, random)),
+                removed=b"".join(sorted(random.bytes(16) for _ in range(removed))),
+            )
+        )
+
+
+def _is_a_link(value: tuple[bytes, deltas.Delta]) -> None:
+    inverse(deltas.encode_delta)(value)
+    delta = value[1]
+    for lookups, ladder in (
+        (delta.row_lookups(), deltas.ROW_LADDER),
+        (delta.removed_lookups(), deltas.REMOVED_LADDER),
+    ):
+        promise(len(lookups) in ladder, "a number off its ladder")
+        promise(lookups == sorted(set(lookups)), "lookups out of order, or one twice")
+
+
 def _set_targets() -> Iterator[Target]:
     yield Target("filter", _open_filter, (FormatError,), _filters, Shape.BYTES, prepare=_filter, check=_is_no_sieve)
     yield Target(
@@ -182,6 +209,10 @@ def _set_targets() -> Iterator[Target]:
     yield Target(
         "manifest", kept(manifest.parse_manifest), (FormatError,), lambda: (manifest.encode_manifest(a_manifest()),), Shape.JSON,
         check=inverse(manifest.encode_manifest), max_bytes=manifest.MAX_MANIFEST_BYTES + 1,
+    )  # fmt: skip
+    yield Target(
+        "delta", kept(deltas.parse_delta), (FormatError,), _deltas, Shape.BYTES, check=_is_a_link,
+        max_bytes=deltas.MAX_DELTA_BYTES + 1,
     )  # fmt: skip
     master = FileMaster(b"\x05" * 32, SeededRandom())
     yield Target(

@@ -84,7 +84,7 @@ def make_node(root: Path, authority: str, profile: str) -> Path:
         random=SystemRandom(),
     )
     settings = Layout(directory).config
-    text = settings.read_text().replace("slot_s = 10", "slot_s = 1")
+    text = settings.read_text().replace("slot_s = 10", "slot_s = 1").replace("delta_s = 5", "delta_s = 0.5")
     settings.write_text(
         text.replace("interval_s = 1.0\nmanifest_poll_s = 1.0", "interval_s = 0.2\nmanifest_poll_s = 0.2")
     )
@@ -104,14 +104,19 @@ def introduce(directory: Path, *peers: Path, revoke: Sequence[str] = ()) -> None
 
 
 class Served:
-    """A ``serve`` process. ``wait`` for it before asking for its ports."""
+    """A ``serve`` process. ``wait`` for it before asking for its ports.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: The node directory.
+        inside: A command that runs another one somewhere, such as in a network of its own.
+    """
+
+    def __init__(self, directory: Path, inside: Sequence[str] = ()) -> None:
         self.directory = directory
         self.log = directory.with_suffix(".stderr")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "connector_psi.cli", "serve", str(directory)],
+                [*inside, sys.executable, "-m", "connector_psi.cli", "serve", str(directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -126,6 +131,10 @@ class Served:
         self.ready: dict[str, Any] = json.loads(line)
         self.peer, self.local = str(self.ready["peer"]), str(self.ready["local"])
         return self
+
+    def says_something(self) -> bool:
+        """Whether ``wait`` would return, or fail, at once."""
+        return bool(select.select([self.process.stdout], [], [], 0)[0])
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, bytes]:
         """Send a signal; return the exit code and what it still said on standard output."""

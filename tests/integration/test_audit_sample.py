@@ -22,6 +22,7 @@ from connector_psi.audit import checkpoint as notes
 from connector_psi.audit.checkpoint import Checkpoint
 from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
 from connector_psi.audit.log import Log
+from connector_psi.domain.identifiers import NORMALISATION_VERSION
 from connector_psi.domain.intake import Kind
 from connector_psi.domain.naming.families import FamilyGroup
 from connector_psi.domain.records import IdentifierType, Record, Supersession, TokenClass
@@ -32,7 +33,7 @@ from connector_psi.errors import (
     PurposeRefusedError,
     UnavailableError,
 )
-from connector_psi.node import node, querying, sampling
+from connector_psi.node import node, sampling
 from connector_psi.node.oversight import MAX_BODIES
 from connector_psi.node.service import Service
 from connector_psi.pki import Role
@@ -42,6 +43,7 @@ from connector_psi.protocol.tokens import Token, record_tokens
 from tests.adapter_samples import BOX_A, BOX_B, BOX_C, ens, equipment, house
 from tests.format_samples import SAMPLES
 from tests.simulation.federation import Federation, declaration, person
+from tests.simulation.prepared import Prepared
 
 REASON = ("--reason", "half-yearly audit 2026/2")
 AGREEMENT = "EUR-XCHK:ics2-europol"
@@ -105,10 +107,16 @@ class Bench:
             self.federation.open("ics2")
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Federation(tmp_path, profiles=("ics2", "europol"))
+@pytest.fixture(scope="module")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("begun") / "nodes", profiles=("ics2", "europol"))
     made.settle(1)
+    return Prepared(made)
+
+
+@pytest.fixture
+def bench(beginning: Prepared[Federation], tmp_path: Path) -> Iterator[Bench]:
+    made = beginning.copy(tmp_path)
     yield Bench(tmp_path, made)
     made.close()
 
@@ -210,7 +218,7 @@ def ask_more(monkeypatch: pytest.MonkeyPatch, *more: bytes) -> None:
 
 
 def test_a_token_beside_honest_ones_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = messages.encode_token(querying.NORMALISATION_VERSION, IdentifierType.CONTAINER, "MSCU6639870")
+    token = messages.encode_token(NORMALISATION_VERSION, IdentifierType.CONTAINER, "MSCU6639870")
 
     ask_more(monkeypatch, token)
     bench.feed("ens.xml", ens(house(1, equipment(BOX_A))))
@@ -239,7 +247,7 @@ def another_seed(body: dict[str, Any]) -> None:
 
 def another_token(body: dict[str, Any]) -> None:
     body["tokens"] = [
-        messages.encode_token(querying.NORMALISATION_VERSION, IdentifierType.CONTAINER, BOX_B).hex(),
+        messages.encode_token(NORMALISATION_VERSION, IdentifierType.CONTAINER, BOX_B).hex(),
         *body["tokens"][1:],
     ]
 
@@ -336,7 +344,7 @@ def test_a_token_of_another_normalisation_version_hides_none_beside_it(
 ) -> None:
     extra = [
         messages.encode_token(version, IdentifierType.CONTAINER, "MSCU6639870")
-        for version in ("cp-norm-0", querying.NORMALISATION_VERSION)
+        for version in ("cp-norm-0", NORMALISATION_VERSION)
     ]
 
     ask_more(monkeypatch, *extra)

@@ -116,7 +116,7 @@ def test_the_kept_recording_is_searchable_by_anybody(run: Run) -> None:
     methods = {method.rsplit("/", 1)[-1] for method, _ in messages}
     # Covers of recalls leave on the hour.
     assert methods - {"Recall", "AcknowledgeRecall"} == {
-        "GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome", "AddCheckpoint",
+        "GetManifest", "ReadSet", "GetDeltas", "Evaluate", "OpenCase", "GetOutcome", "AddCheckpoint",
     }  # fmt: skip
     everything = b"\0".join(data for method, data in messages if not method.endswith("GetOutcome"))
     alerts = [json.loads(line)["object"] for line in (run.kept / "samples" / "sis.jsonl").read_text().splitlines()]

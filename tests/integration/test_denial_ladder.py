@@ -11,6 +11,7 @@ import inspect
 import json
 import secrets
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -47,6 +48,8 @@ PEER_PORT = live.methods(*live.PEER_SERVICES, *live.HEALTH_SERVICES)
 LOCAL_PORT = live.methods(*live.LOCAL_SERVICES, *live.HEALTH_SERVICES)
 FORBIDDEN_HERE = live.Answer("PERMISSION_DENIED", "refused", ((CODE_KEY, "refused"),))
 """On the local port, where people are told more once they are somebody."""
+
+COVERED_S = 20
 
 Caller = Callable[[live.Mint], pki.IssuedCert | None]
 
@@ -291,14 +294,22 @@ def test_a_set_of_others_looks_like_one_that_does_not_exist(federation: Federati
         request = matching_pb2.ReadSetRequest(manifest_hash=digest, file=1, offset=offset)  # type: ignore[arg-type]
         return live.call(channel, f"{V1}MatchingService/ReadSet", request.SerializeToString())
 
-    path = f"{V1}MatchingService/GetManifest"
     with federation.peer_port(federation.mint.authority("cz")) as channel:
-        answer = live.call(channel, path, matching_pb2.GetManifestRequest(agreement=OTHERS).SerializeToString())
-        digest = _digest(answer)
+        digest = _digest(_manifest(channel, OTHERS))
         assert read(channel, digest).status == "OK"
     with federation.peer_port(federation.mint.authority("ics2")) as channel:
         assert read(channel, digest) == read(channel, bytes(32)) == read(channel, b"") == live.FORBIDDEN
         assert read(channel, digest, 1 << 60) == live.FORBIDDEN
+
+
+def _manifest(channel: grpc.Channel, agreement: str) -> live.Answer:
+    """Ask for a manifest until there is one: a set that was just published is not served before a checkpoint covers it."""
+    request = matching_pb2.GetManifestRequest(agreement=agreement).SerializeToString()
+    deadline = time.monotonic() + COVERED_S
+    while (answer := live.call(channel, f"{V1}MatchingService/GetManifest", request)).status == "UNAVAILABLE":
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.1)
+    return answer
 
 
 def _digest(answer: live.Answer) -> bytes:
@@ -313,7 +324,7 @@ def test_who_is_right_in_everything_is_answered(federation: Federation) -> None:
     keys = Keyring.open(federation.ics2.directory)
     with federation.peer_port(federation.mint.authority("ics2")) as channel:
         asking = _asking(OWN)
-        manifest = live.call(channel, f"{V1}MatchingService/GetManifest", asking["MatchingService/GetManifest"])
+        manifest = _manifest(channel, OWN)
         digest = _digest(manifest)
         epoch = json.loads(matching_pb2.GetManifestResponse.FromString(manifest.message).manifest)["epoch"]
         query = matching_pb2.EvaluateRequest.FromString(asking["MatchingService/Evaluate"])
@@ -328,11 +339,12 @@ def test_who_is_right_in_everything_is_answered(federation: Federation) -> None:
         outcome = disclosure_pb2.GetOutcomeRequest(agreement=OWN, request_id=case.request_id)
         # The type stubs want the enum's own type.
         reading = matching_pb2.ReadSetRequest(manifest_hash=digest, file=2)  # type: ignore[arg-type]
+        deltas = matching_pb2.GetDeltasRequest(agreement=OWN, epoch=epoch, from_seq=1)
         answers = {
             path: live.call(channel, V1 + path, request)
             for path, request in {
                 "MatchingService/ReadSet": reading.SerializeToString(),
-                "MatchingService/GetDeltas": asking["MatchingService/GetDeltas"],
+                "MatchingService/GetDeltas": deltas.SerializeToString(),
                 "MatchingService/Evaluate": query.SerializeToString(),
                 "DisclosureService/OpenCase": case.SerializeToString(),
                 "DisclosureService/GetOutcome": outcome.SerializeToString(),

@@ -8,11 +8,9 @@ logs hold all of it once and verify. The long form, ``make crash-long``, kills 1
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,146 +18,22 @@ from typing import Any
 
 import pytest
 
-from connector_psi import pki
-from connector_psi.audit.checkpoint import verify_checkpoint
-from connector_psi.domain.identifiers import normalise
-from connector_psi.domain.records import IdentifierType, Record
 from connector_psi.errors import ConnectorError
-from connector_psi.node.config import load_config
 from connector_psi.node.service import Service
-from connector_psi.rpc import convert
-from connector_psi.rpc.client import LocalClient, PeerConnector
-from connector_psi.rpc.v1 import audit_pb2, registry_pb2
-from tests.integration.live import Served, introduce, make_node, run
+from connector_psi.rpc.client import PeerConnector
+from tests.faults.agency import Agency, all_synced, container, wait
+from tests.faults.links import make_federation
+from tests.integration.live import make_node, run
 from tests.simulation.crash import Diary, Told, read_leaves, verify_invariants, verify_tidy
-from tests.simulation.faults import PURPOSE
 from tests.simulation.federation import alert, declaration
 
 SEED = 7
-LOOPS = 6
+LOOPS = 15
 # New nodes every 25 loops: sets and logs that only grow would make each loop slower than the last.
 LONG_LOOPS, LONG_SEEDS = 25, range(100, 140)
-WORK_S = 2.5
+WORK_S = 1.5
 START_S = 1.5
 SETTLE_S = 60.0
-PAIRS_A_BATCH = 2
-MAX_CASES = 40
-"""Cases are listed by the hundred; a few loops open far fewer."""
-
-
-def _container(number: int) -> tuple[IdentifierType, str]:
-    return IdentifierType.CONTAINER, normalise(IdentifierType.CONTAINER, f"TGHU{number:06d}", complete_check_digit=True)
-
-
-class Agency:
-    """A node, its process, and the people and systems who use its local port."""
-
-    def __init__(self, directory: Path, diary: Diary, make: Callable[[int], Record]) -> None:
-        self.directory = directory
-        self.code = directory.name
-        self.make = make
-        self.served: Served | None = None
-        self.acknowledged = 0
-        _, self.layout = load_config(directory)
-        self._diary = diary
-        self._clients: dict[str, LocalClient] = {}
-
-    def start(self) -> Served:
-        if self.served is None:
-            self.served = Served(self.directory)
-        return self.served
-
-    def ready(self) -> None:
-        """Wait for the process, unless it was met before, and let everybody connect to it."""
-        served = self.start()
-        if self._clients:
-            return
-        served.wait()
-        root_pem = self.layout.root_cert.read_bytes()
-        for name in ("system1", "officer1", "supervisor1"):
-            credentials = pki.load_credentials(self.layout.people / f"{name}.crt")
-            self._clients[name] = LocalClient(served.local, self.code, credentials, root_pem)
-
-    def kill(self) -> None:
-        if self.served is not None:
-            self.served.process.send_signal(signal.SIGKILL)
-            self.served.process.wait()
-
-    def gone(self) -> None:
-        """Forget the process after its end."""
-        for client in self._clients.values():
-            client.__exit__()
-        self._clients.clear()
-        if self.served is not None:
-            self.served.end()
-            self.served = None
-
-    def stop(self) -> None:
-        assert self.served is not None
-        code, _ = self.served.stop()
-        assert code == 0, self.served.log.read_text()[-2000:]
-        self.gone()
-
-    # What people and systems do; every call may fail because the node dies
-
-    def call(self, name: str, method: str, request: Any, *, port: str = "registry") -> Any:
-        client = self._clients[name]
-        return client.call(getattr(getattr(client, port), method), request)
-
-    def register(self, numbers: Sequence[int]) -> list[str]:
-        records = [convert.record_message(self.make(n)) for n in numbers]
-        answer = self.call("system1", "Register", registry_pb2.RegisterRequest(records=records))
-        return [convert.OUTCOME_NAMES[result.outcome] for result in answer.results]
-
-    def feed(self) -> None:
-        """Send the next records; those that were not acknowledged are sent again."""
-        first = self.acknowledged
-        self.register(range(first, first + PAIRS_A_BATCH))
-        self.acknowledged += PAIRS_A_BATCH
-
-    def look(self) -> None:
-        """Ask for the newest checkpoint, as a witness would."""
-        note = self.call("system1", "GetCheckpoint", audit_pb2.GetCheckpointRequest(), port="audit").checkpoint
-        with suppress(ConnectorError):
-            self._diary.note("checkpoint", self.code, *_size_and_root(self.layout, note))
-
-    def matches(self, state: str) -> Any:
-        return self.call("officer1", "ListMatches", registry_pb2.ListMatchesRequest(state=state)).matches
-
-    def cases(self, state: str = "") -> Any:
-        return self.call("officer1", "ListCases", registry_pb2.ListCasesRequest(state=state)).cases
-
-    def review(self) -> None:
-        for match in self.matches("new"):
-            request = registry_pb2.ConfirmMatchRequest(match_id=match.match_id, reason="compared")
-            self.call("officer1", "ConfirmMatch", request)
-
-    def open_cases(self) -> None:
-        opened = {case.match_id for case in self.cases()}
-        todo = [match for match in self.matches("confirmed") if match.match_id not in opened]
-        for match in todo[: max(0, MAX_CASES - len(opened))]:
-            request = registry_pb2.RegistryServiceOpenCaseRequest(
-                match_id=match.match_id, **PURPOSE, case_reference=match.record_ref, justification="seen"
-            )
-            self.call("officer1", "OpenCase", request)
-
-    def approve(self) -> None:
-        for case in self.cases("awaiting_decision"):
-            request = registry_pb2.DecideCaseRequest(case_id=case.case_id, approve=True, reason="checked")
-            self.call("supervisor1", "DecideCase", request)
-
-    def synced(self, mark: int) -> tuple[bool, int]:
-        state = self.call("system1", "Sync", registry_pb2.SyncRequest(mark_ms=mark), port="node")
-        return state.done, state.mark_ms
-
-
-def _size_and_root(layout: Any, note: bytes) -> tuple[int, str]:
-    from connector_psi.audit.checkpoint import parse_vkey
-    from connector_psi.node.descriptor import parse_descriptor
-
-    key = parse_vkey(parse_descriptor(layout.descriptor.read_bytes()).log_vkey)
-    found = verify_checkpoint(note, key, key.name)
-    return found.size, found.root.hex()
 
 
 class Drill:
@@ -168,11 +42,9 @@ class Drill:
     def __init__(self, root: Path, seed: int) -> None:
         self.draw = random.Random(seed)
         self.diary = Diary(root / "diary")
-        directories = [make_node(root, code, code) for code in ("ics2", "sis")]
-        introduce(directories[0], directories[1])
-        introduce(directories[1], directories[0])
-        self.ics2 = Agency(directories[0], self.diary, lambda n: declaration(f"D{n}", _container(n)))
-        self.sis = Agency(directories[1], self.diary, lambda n: alert(f"A{n}", _container(n)))
+        directories = make_federation(root, {"ics2": "ics2", "sis": "sis"}, make_node, alone=False)
+        self.ics2 = Agency(directories[0], self.diary, lambda n: declaration(f"D{n}", container(n)))
+        self.sis = Agency(directories[1], self.diary, lambda n: alert(f"A{n}", container(n)))
         self.both = (self.ics2, self.sis)
         self.killed: Counter[str] = Counter()
 
@@ -213,16 +85,7 @@ class Drill:
         for agency in self.both:
             while agency.acknowledged < last:
                 agency.feed()
-        marks = {agency.code: 0 for agency in self.both}
-
-        def synced() -> bool:
-            done = []
-            for agency in self.both:
-                state, marks[agency.code] = agency.synced(marks[agency.code])
-                done.append(state)
-            return all(done)
-
-        _wait(synced)
+        wait(all_synced(self.both), SETTLE_S)
         self.ics2.review()
         self.ics2.open_cases()
 
@@ -231,7 +94,7 @@ class Drill:
             found = [case.state for case in self.ics2.cases()]
             return bool(found) and set(found) == {"disclosed"}
 
-        _wait(disclosed)
+        wait(disclosed, SETTLE_S)
         for agency in self.both:
             agency.look()
 
@@ -273,16 +136,6 @@ class Drill:
             got = ics2.cases.get(view.row.request_id)
             assert got.fields["schengen_id"] == (f"A{got.row.payload['case_reference'].removeprefix('D')}",)
         assert any(leaf.event.value == "CASE_OUTCOME" for leaf in read_leaves(closed.services["sis"]))
-
-
-def _wait(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SETTLE_S
-    while time.monotonic() < deadline:
-        with suppress(ConnectorError):
-            if done():
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"not settled within {SETTLE_S:.0f} s")
 
 
 def drill(root: Path, loops: int, seed: int) -> None:

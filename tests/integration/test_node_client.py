@@ -13,6 +13,7 @@ import select
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from connector_psi.rpc.client import PeerConnector
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT = Path(__file__).resolve().parent / "node_client"
 AGREEMENT = "SIS-OBJ:ics2-sis"
-INSTALL_S, START_S, CLIENT_S = 120, 30, 30
+INSTALL_S, START_S, CLIENT_S, DELTA_S = 120, 30, 30, 20
 # How npm names a registry that it cannot reach or that refuses to serve; anything else is a fault of the client.
 NO_REGISTRY = re.compile(
     r"ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENETUNREACH|EHOSTUNREACH|ERR_SOCKET_TIMEOUT|ENOTCACHED|CERT|E40[137]|E5\d\d"
@@ -111,6 +112,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
             clock=SystemClock(),
             random=SystemRandom(),
         )
+    settings = folder / "sis" / "node.toml"
+    settings.write_text(settings.read_text().replace("delta_s = 5", "delta_s = 1"))
     drop = folder / "alerts.jsonl"
     drop.write_text("".join(json.dumps(line) + "\n" for line in ALERTS))
     for authority, peer in (("ics2", "sis"), ("sis", "ics2")):
@@ -210,6 +213,29 @@ def test_a_client_in_another_language_opens_its_tickets_and_no_others(client: Pa
     assert (vin_ticket["category"], vin_ticket["family"], plate_ticket["family"]) == (1, 3, 2)
     assert vin_ticket["ticket_id"] == plate_ticket["ticket_id"]
     assert vin_ticket["redeem"] != plate_ticket["redeem"]
+
+
+def test_the_client_finds_an_alert_that_came_after_the_set(client: Path, nodes: Path, job: dict[str, Any]) -> None:
+    later = nodes / "later.jsonl"
+    alerts = [
+        alert(4, "g", type="container", container_number=OTHER),
+        alert(5, "g", type="container", container_number=SHARED),
+        # The vehicle without its plate: the row of the plate goes.
+        alert(3, "a", type="vehicle", vin=VIN),
+    ]
+    later.write_text("".join(json.dumps(line) + "\n" for line in alerts))
+    command = [sys.executable, "-m", "connector_psi.cli", "ingest", str(nodes / "sis"), str(later)]
+    subprocess.run(command, check=True, capture_output=True, timeout=START_S)
+    counts: list[int] = []
+    deadline = time.monotonic() + DELTA_S
+    while counts != [3, 1, 1, 0] and time.monotonic() < deadline:
+        done = run(client, job)
+        assert (done.returncode, done.stderr) == (0, "")
+        counts = [len(found) for found in json.loads(done.stdout).values()]
+    assert counts == [3, 1, 1, 0]
+    # All of it came in deltas of the set that was there.
+    done = run(client, job | {"epoch": 1})
+    assert [len(found) for found in json.loads(done.stdout).values()] == counts
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Finding any of many byte strings in any amount of bytes, in one pass.
 
-Two bitmaps of 2^24 places, over bytes 1 to 3 and 4 to 6 of a needle, leave few places to look at; a dictionary decides those.
+Two bitmaps of 2^24 places, over bytes 1 to 3 and 4 to 6 of a needle, leave few places to look at; a set for each beginning and length
+decides those: thousands of needles may begin alike.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ class Needles:
 
     def __init__(self, needles: Iterable[bytes], whole: Iterable[bytes] = ()) -> None:
         self._whole = frozenset(whole)
-        self._by_head: dict[bytes, list[bytes]] = {}
+        self._by_head: dict[bytes, dict[int, set[bytes]]] = {}
         self.count = 0
         for needle in {*needles, *self._whole}:
             assert len(needle) >= HEAD, "a needle is too short to mean anything"
-            self._by_head.setdefault(needle[:HEAD], []).append(needle)
+            self._by_head.setdefault(needle[:HEAD], {}).setdefault(len(needle), set()).add(needle)
             self.count += 1
         self._first, self._second = np.zeros(1 << 24, dtype=bool), np.zeros(1 << 24, dtype=bool)
         heads = np.frombuffer(b"".join(self._by_head), dtype=np.uint8).reshape(-1, HEAD).astype(np.uint32)
@@ -68,9 +69,10 @@ class Needles:
         places = np.flatnonzero(self._first[triples[:-3]] & self._second[triples[3:]])
         found = set()
         for at in places.tolist():
-            for needle in self._by_head.get(hay[at : at + HEAD], ()):
-                end = at + len(needle)
-                if hay[at:end] == needle and not (needle in self._whole and _touches(hay, at, end)):
+            for length, needles in self._by_head.get(hay[at : at + HEAD], {}).items():
+                end = at + length
+                needle = hay[at:end]
+                if needle in needles and not (needle in self._whole and _touches(hay, at, end)):
                     found.add(needle)
         return found
 

@@ -27,7 +27,7 @@ def test_no_leaf_tile_bundle_or_witnessed_note_holds_one_of_ten_thousand_identif
             "test",
         )
     sis.registration.register([alert(f"DE{n}", (IdentifierType.CONTAINER, numbers[n])) for n in range(SHARED)], "test")
-    federation.settle(rounds=6)
+    federation.settle(rounds=2)
     case = ask_about_sought(federation)
     federation.settle()
     sis.received.decide(case, person("sis"), "the sought box", approve=True)

@@ -20,7 +20,7 @@ from connector_psi.audit.entries import Side
 from connector_psi.domain import names
 from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup
 from connector_psi.domain.records import Field, Party, PartyKind, Record, SourceSystem, TokenClass
-from connector_psi.encoding.tickets import open_ticket_id
+from connector_psi.encoding.tickets import Ticket, open_ticket_id
 from connector_psi.errors import CapacityExceededError
 from connector_psi.node import querying
 from connector_psi.node.node import OWNER
@@ -28,7 +28,6 @@ from connector_psi.node.publishing import case_keys
 from connector_psi.oprf import suite
 from connector_psi.protocol import messages, tokens
 from connector_psi.protocol.owner import derive_class_keys
-from connector_psi.protocol.querier import Opened
 from connector_psi.rpc.v1 import matching_pb2
 from connector_psi.storage import owned, records
 from tests.privacy.guesses import derived, guesses, windows
@@ -63,7 +62,7 @@ class Attack:
     """What a querier saw that keeps everything: each ticket that it opened, with the token that opened it."""
 
     federation: Federation
-    opened: list[tuple[bytes, Opened]]
+    opened: list[tuple[bytes, Ticket]]
     records: Mapping[bytes, str]
     """The owner's record behind each ticket id, which only the owner can tell."""
 
@@ -72,12 +71,12 @@ class Attack:
 def attack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
     """Every name of the dictionary is registered as if it had been declared, and asked."""
     patch = pytest.MonkeyPatch()
-    opened: list[tuple[bytes, Opened]] = []
+    opened: list[tuple[bytes, Ticket]] = []
     ask = querying.Querying.ask
 
     def keeping(self: Any, *arguments: Any) -> Any:
         found = ask(self, *arguments)
-        opened.extend((token, each) for token, hits in found.items() for each in hits)
+        opened.extend((token, ticket) for token, one in found.items() for ticket in one.probed.opened)
         return found
 
     patch.setattr(querying.Querying, "ask", keeping)
@@ -102,7 +101,7 @@ def attack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
         assert row is not None
         k_ticket, _ = case_keys(node, row)
         behind = {}
-        for ticket_id in {each.ticket.ticket_id for _, each in opened}:
+        for ticket_id in {each.ticket_id for _, each in opened}:
             number = open_ticket_id(k_ticket, ticket_id)
             assert number is not None
             found = records.by_id(node.store, tx, number)
@@ -141,8 +140,7 @@ def test_a_dictionary_opens_the_tickets_of_its_own_keys_and_no_other(attack: Att
     guessed = dictionary()
     assert {token for token, _ in attack.opened} <= guessed
     seen: dict[str, set[tuple[bytes, int, int, int]]] = {}
-    for token, each in attack.opened:
-        ticket = each.ticket
+    for token, ticket in attack.opened:
         seen.setdefault(attack.records[ticket.ticket_id], set()).add((token, ticket.family, ticket.shape, ticket.part))
     for ref in ("common-0", "common-1", "namesake", "longer", "half", *(f"rare-{n}" for n in range(18))):
         expected = {entry for entry in published(attack, ref) if entry[0] in guessed}
@@ -158,17 +156,16 @@ def test_names_that_share_no_pair_with_the_dictionary_stay_hidden(attack: Attack
 
 
 def test_a_ticket_tells_namesakes_and_the_build_of_a_name_and_nothing_else(attack: Attack) -> None:
-    of_name = Counter(attack.records[each.ticket.ticket_id] for _, each in attack.opened)
+    of_name = Counter(attack.records[each.ticket_id] for _, each in attack.opened)
     assert of_name["common-0"] >= 1
     assert of_name["namesake"] == of_name["common-0"]
-    for _, each in attack.opened:
-        ticket = each.ticket
+    for _, ticket in attack.opened:
         rule = next(rule for rule in FAMILY_TABLE.values() if rule.number == ticket.family)
         assert rule.group is FamilyGroup.PERSON_NAME
         assert (ticket.token_class, ticket.category, ticket.part) == (TokenClass.PERSON, 0, 1)
         # Customs asks with no date of birth, so no ticket says that there is one.
         assert ticket.shape in {0, 1, 2}
-    longer = {e.ticket.shape for _, e in attack.opened if attack.records[e.ticket.ticket_id] == "longer"}
+    longer = {e.shape for _, e in attack.opened if attack.records[e.ticket_id] == "longer"}
     assert 0 not in longer
 
 
@@ -222,8 +219,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     federation.services["europol"].registration.register([known("common-0", person(COMMON[0]))], "test")
     federation.services["ics2"].registration.register([declared(f"M{n}", COMMON[n]) for n in range(12)], "test")
     federation.settle()
-    # Something new at the owner: all is asked again under another key.
+    # An epoch turns: all is asked again under another key.
     federation.services["europol"].registration.register([known("new", person(RARE[0]))], "test")
+    federation.services["europol"].publish()
     federation.settle(rounds=8)
     yield federation
     federation.close()

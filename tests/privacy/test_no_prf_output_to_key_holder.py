@@ -67,9 +67,11 @@ def _play(federation: Federation) -> None:
     first, second = (view.row.request_id for view in sis.cases.list())
     sis.received.decide(first, person("sis", name="supervisor1"), "yes", approve=True)
     sis.received.decide(second, person("sis", name="supervisor1"), "no", approve=False)
-    # Something new at the owner: all that is live is asked again under another key.
+    # Something new at the owner comes as a delta; with the next epoch all that is live is asked again under another key.
     sis.registration.register([alert("DE-new", (IdentifierType.CONTAINER, container(500)))], "test")
-    federation.settle(rounds=16)
+    federation.settle(rounds=1)
+    sis.publish()
+    federation.settle(rounds=5, step_s=6)
     states = {view.row.state for view in ics2.cases.list()}
     assert states == {"disclosed", "pending"}
 
@@ -88,7 +90,9 @@ def sent(wired: Wired) -> list[Message]:
     found = [m for m in wired.messages() if m.owner == "sis" and m.direction == "request"]
     methods = {m.method for m in found}
     # N.SIS is owner of SIS-OBJ and querier of the agreements in which customs sends it covers of recalls on the hour.
-    assert methods - {"Recall"} == {"GetManifest", "ReadSet", "Evaluate", "OpenCase", "GetOutcome", "AddCheckpoint"}
+    assert methods - {"Recall"} == {
+        "GetManifest", "ReadSet", "GetDeltas", "Evaluate", "OpenCase", "GetOutcome", "AddCheckpoint",
+    }  # fmt: skip
     return found
 
 

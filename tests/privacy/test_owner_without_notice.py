@@ -63,7 +63,7 @@ def _play(root: Path, *, hit: bool) -> Run:
                 justification=JUSTIFICATION,
             )
         assert bool(sis.cases.list()) is hit
-        federation.settle(rounds=45, step_s=5)
+        federation.settle(rounds=23, step_s=10)
         found = sis.cases.list()
         # What was disclosed changes, and is withdrawn; one recall leaves at each slot, whether it is about something.
         ics2.registration.register([declaration("M1", boxes[0], route="FR")], "test")

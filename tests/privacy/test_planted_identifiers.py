@@ -295,7 +295,7 @@ def _fail(run: Run, federation: Wired) -> None:
             service._stop.set()
             raise ValueError(value)
 
-        service._loop("broken", turn, 0.01)
+        service._loop("broken", turn, service._paused(0.01))
         service._stop.clear()
 
 

@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 from sqlalchemy.engine.default import DefaultDialect
 
 from connector_psi.audit.checkpoint import Checkpoint, verify_checkpoint
-from connector_psi.audit.entries import Event, Leaf, parse_leaf
+from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
 from connector_psi.audit.merkle import root as tree_root
 from connector_psi.domain.identifiers import implied, normalise
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Record
@@ -234,7 +234,7 @@ class Story:
         """One turn of each loop of both nodes, which outlive failures as ``Service`` lets them."""
         self.federation.advance(SLOT_S)
         services = (self.sis, self.ics2)
-        loops = ("tick_publish", "tick_log", "tick_query", "tick_cases", "tick_log")
+        loops = ("tick_publish", "tick_deltas", "tick_log", "tick_query", "tick_cases", "tick_log")
         for name in loops:
             for service in services:
                 try:
@@ -249,10 +249,16 @@ class Story:
             return False
         with self.sis.node.store.read() as tx:
             newest = owned.newest_published(tx, AGREEMENT)
+            changed = record_store.max_change_seq(tx)
         with self.ics2.node.store.read() as tx:
             taken = queried.current_set(tx, AGREEMENT)
             last = record_store.max_change_seq(tx)
-        return newest is not None and taken is not None and (taken.epoch, taken.cursor_seq) == (newest.epoch, last)
+        return (
+            newest is not None
+            and taken is not None
+            and newest.change_seq == changed
+            and (taken.epoch, taken.delta_seq, taken.cursor_seq) == (newest.epoch, newest.delta_seq, last)
+        )
 
     def _review(self) -> None:
         for row in self.ics2.review.list():
@@ -344,8 +350,17 @@ def _verify_one_leaf_a_request(logs: dict[str, list[Leaf]]) -> None:
         counts = Counter((leaf.event, leaf.request_id) for leaf in leaves if leaf.event in once)
         assert {key: n for key, n in counts.items() if n > 1} == {}, code
     for kind in (Event.CONSULT, Event.CASE_OPEN):
-        own, theirs = ({leaf.request_id for leaf in logs[code] if leaf.event is kind} for code in ("ics2", "sis"))
-        assert theirs <= own, kind
+        # Each of the two asks under some agreements and answers under others.
+        said = {
+            side: {
+                (leaf.agreement, leaf.request_id)
+                for own in logs.values()
+                for leaf in own
+                if leaf.event is kind and leaf.side is side
+            }
+            for side in Side
+        }
+        assert said[Side.OWNER] <= said[Side.QUERIER], kind
 
 
 def _verify_disclosures(federation: Told, logs: dict[str, list[Leaf]]) -> None:
@@ -380,7 +395,7 @@ def _verify_capacity(federation: Told, owner_leaves: list[Leaf]) -> None:
     node = federation.services["sis"].node
     with node.store.read() as tx:
         used = owned.used_today(tx, AGREEMENT, f"{node.clock.now():%Y-%m-%d}")
-    queries = [leaf for leaf in owner_leaves if leaf.event is Event.CONSULT]
+    queries = [leaf for leaf in owner_leaves if leaf.event is Event.CONSULT and leaf.agreement == AGREEMENT]
     day = node.clock.now().date()
     assert sum(used.values()) == sum(leaf.n_padded or 0 for leaf in queries if leaf.ts.date() == day)
 
@@ -398,9 +413,9 @@ def verify_tidy(federation: Told) -> None:
     newest = max(epoch for code, epoch in kept if code == AGREEMENT)
     assert _folders(sis.node.layout.owned_set(AGREEMENT, 0).parent) == {str(epoch) for _, epoch in kept}
     assert _folders(ics2.node.layout.taken_set(AGREEMENT, 0).parent) == {str(newest)}
-    strays = {"filter.sealed", "tickets.sealed", "filter", "tickets"}
+    known = re.compile(r"filter(\.sealed)?|tickets(\.sealed)?|index\.sealed|delta-\d+\.sealed|deltas|live-\d+")
     for path in (*sis.node.layout.data.glob("owned/*/*/*"), *ics2.node.layout.data.glob("taken/*/*/*")):
-        assert path.name in strays, path.name
+        assert known.fullmatch(path.name), path.name
     with ics2.node.store.read() as tx:
         assert not tx.execute(schema.batches.select()).all()
 

@@ -20,6 +20,7 @@ from connector_psi.node import ports, setup
 from connector_psi.node.config import Layout
 from connector_psi.node.service import Service
 from connector_psi.protocol.owner import Query
+from connector_psi.storage import owned, records
 from connector_psi.witness.cosigning import WitnessAnswer
 
 
@@ -86,6 +87,13 @@ class DirectOwner:
             yield piece
             self._federation.fault("after:read_set")
 
+    def get_deltas(self, agreement: str, epoch: int, from_seq: int) -> Iterator[ports.DeltaAnswer]:
+        service = self._service("get_deltas")
+        service.publishing.note_deltas(self._caller, agreement)
+        for answer in service.deltas.answers(self._caller, agreement, epoch, from_seq):
+            yield answer
+            self._federation.fault("after:get_deltas")
+
     def evaluate(self, query: Query) -> tuple[bytes, bytes]:
         self._federation.queries.append(query)
         answer = self._service("evaluate").evaluation.evaluate(query)
@@ -145,6 +153,8 @@ class Federation:
 
     edits: Sequence[tuple[str, str]] = ()
     """Words of the profiles' policies that a federation has otherwise."""
+    empty_deltas = False
+    """Whether ``settle`` has deltas published in which nothing changed, as a clock does: those are most of what it costs."""
 
     def __init__(
         self,
@@ -177,6 +187,8 @@ class Federation:
                 random=SeededRandom(f"{seed}/init/{code}"),
             )
         for code in profiles:
+            settings = Layout(root / code).config
+            settings.write_text(settings.read_text().replace("delta_s = 5", "delta_s = 1"))
             if self.edits:
                 self.edit_policy(code, *self.edits)
             self.open(code)
@@ -216,6 +228,8 @@ class Federation:
             for service in self.services.values():
                 service.registration.expire()
                 service.tick_publish()
+                if self.empty_deltas or _is_behind(service):
+                    service.tick_deltas()
                 service.tick_log()
             for service in self.services.values():
                 service.tick_witnesses()
@@ -223,6 +237,15 @@ class Federation:
                 service.tick_query()
                 service.tick_cases()
                 service.tick_log()
+
+
+def _is_behind(service: Service) -> bool:
+    """Whether a set that answers does not say yet what changed."""
+    node = service.node
+    with node.store.read() as tx:
+        newest = records.max_change_seq(tx)
+        rows = [row for code in service.publishing.runnable() for row in owned.answering(tx, code, node.now_ms())]
+    return any((row.change_seq or 0) < newest for row in rows)
 
 
 def person(code: str, role: pki.Role = pki.Role.OFFICER, name: str = "officer1") -> pki.PersonIdentity:

@@ -18,6 +18,7 @@ from connector_psi.pki import Role
 from connector_psi.storage import cases as store
 from connector_psi.storage.cases import CaseRow
 from tests.simulation.federation import DirectOwner, Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 CONTAINERS = ("CSQU3054383", "MSKU0000006")
 CASE = {
@@ -28,14 +29,20 @@ CASE = {
 }
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("begun") / "nodes")
     for n, value in enumerate(CONTAINERS):
         container = (IdentifierType.CONTAINER, value)
         made.services["sis"].registration.register([alert(f"DE{n}", container)], "test")
         made.services["ics2"].registration.register([declaration(f"M{n}", container)], "test")
-    made.settle()
+    made.settle(2)
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(begun: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    made = begun.copy(tmp_path / "nodes")
     yield made
     made.close()
 
@@ -96,7 +103,7 @@ def test_an_outcome_that_does_not_hold_stops_nobody(
     assert ics2.node.fatal is None
     states = [ics2.cases.get(case.request_id).row.state for case in (first, second)]
     assert states == ["pending", "disclosed"]
-    federation.settle(rounds=12)
+    federation.settle(rounds=3, step_s=8)
     assert ics2.cases.get(first.request_id).row.state == "disclosed"
 
 

@@ -20,6 +20,7 @@ from connector_psi.node.service import Service
 from connector_psi.rpc import convert
 from connector_psi.storage import peers, schema
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 CASE = {
@@ -31,13 +32,19 @@ CASE = {
 DAY_S = 86_400.0
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    """Customs and N.SIS, one match."""
-    made = Federation(tmp_path)
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("matched") / "nodes")
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(matched: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    """Customs and N.SIS, one match."""
+    made = matched.copy(tmp_path)
     yield made
     made.close()
 

@@ -66,6 +66,14 @@ def turn(federation: Federation, rounds: int = 1, step_s: float = 10.0) -> Count
     return failures
 
 
+def turn_until(federation: Federation, done: Callable[[], bool], most: int) -> None:
+    """Turns until something is so, at most so many."""
+    for _ in range(most):
+        turn(federation)
+        if done():
+            return
+
+
 def open_cases(federation: Federation) -> list[bytes]:
     """Confirm every match and open a case for it."""
     ics2 = federation.services["ics2"]
@@ -236,13 +244,16 @@ def test_a_call_that_fails_several_times_is_done_once(federation: Federation, ca
             raise UnavailableError("lost")
 
     federation.fault = lose
+    ics2, sis = federation.services["ics2"], federation.services["sis"]
     register_all(federation)
-    turn(federation, 5)
-    assert sorted(row.payload["record_ref"] for row in federation.services["ics2"].review.list()) == ["D0", "D1", "D2"]
+    turn_until(federation, lambda: len(ics2.review.list()) == 3, 5)
+    assert sorted(row.payload["record_ref"] for row in ics2.review.list()) == ["D0", "D1", "D2"]
     cases = len(open_cases(federation))
-    turn(federation, 5)
+    turn_until(federation, lambda: len(sis.cases.list(("awaiting_decision",))) == cases, 5)
     approve_all(federation)
-    turn(federation, 6)
+    turn_until(federation, lambda: states(federation) == ["disclosed"] * cases, 6)
+    # Nothing comes after that any more.
+    turn(federation)
     assert not left, "the fault never happened"
     assert states(federation) == ["disclosed"] * cases
     assert_one_leaf_each(federation, cases)

@@ -20,6 +20,7 @@ from connector_psi.pki import Role
 from connector_psi.storage.cases import CaseRow
 from tests.simulation.federation import Federation, alert, declaration, person
 from tests.simulation.lines import recorded_lines
+from tests.simulation.prepared import Prepared
 
 NODES = Path(__file__).resolve().parents[2] / "nodes"
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
@@ -31,20 +32,28 @@ CASE = {
 }
 
 
-@pytest.fixture
-def federation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Federation]:
-    """Customs and N.SIS with SIS-OBJ, but with two people at either side, and one match."""
+@pytest.fixture(scope="module")
+def matched(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    root = tmp_path_factory.mktemp("matched")
     for name in ("ics2", "sis"):
-        shutil.copytree(NODES / name, tmp_path / "profiles" / name)
-        path = tmp_path / "profiles" / name / "policy.yaml"
+        shutil.copytree(NODES / name, root / "profiles" / name)
+        path = root / "profiles" / name / "policy.yaml"
         head, code, rest = path.read_text().partition("  SIS-OBJ:\n")
         rest = rest.replace("{querier_people: 1, owner_people: 1}", "{querier_people: 2, owner_people: 2}", 1)
         path.write_text(head + code + rest)
-    monkeypatch.setattr(setup, "find_profile", lambda name: tmp_path / "profiles" / name)
-    made = Federation(tmp_path / "nodes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setup, "find_profile", lambda name: root / "profiles" / name)
+        made = Federation(root / "nodes")
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(matched: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    """Customs and N.SIS with SIS-OBJ, but with two people at either side, and one match."""
+    made = matched.copy(tmp_path / "nodes")
     yield made
     made.close()
 

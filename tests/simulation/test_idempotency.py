@@ -29,7 +29,7 @@ from tests.simulation.federation import Federation, alert
 
 CONTAINER = (IdentifierType.CONTAINER, "CSQU3054383")
 AT_ONCE = 100
-CALLS, PER_DAY, PER_YEAR = 200, 400, 600
+CALLS, LONG_CALLS, PER_DAY, PER_YEAR = 1000, 10_000, 400, 600
 ELEMENTS = 8
 
 
@@ -162,14 +162,27 @@ def test_over_the_wire_it_is_the_same(federation: Federation) -> None:
 
 
 def test_capacity_is_never_passed_by_calls_at_once_nor_by_restarts(small: SmallFederation) -> None:
+    """R9: a thousand calls, all under way at once but for a restart in the middle of the capacity."""
+    first, rest = PER_DAY // ELEMENTS // 2, CALLS - PER_DAY // ELEMENTS // 2
+    _pass_capacity(small, [range(first), range(first, first + rest)])
+
+
+@pytest.mark.slow
+def test_long_capacity_is_never_passed_by_ten_thousand_calls_and_ten_restarts(small: SmallFederation) -> None:
+    part = LONG_CALLS // 10
+    _pass_capacity(small, [range(20), *(range(start, start + part) for start in range(20, LONG_CALLS, part))])
+
+
+def _pass_capacity(small: SmallFederation, parts: list[range]) -> None:
     answers: list[object] = []
-    for part in range(2):
-        queries = [make_query(n) for n in range(part, CALLS, 2)]
-        answers += at_once(small.services["sis"].evaluation.evaluate, queries)
+    for numbers in parts:
+        answers += at_once(small.services["sis"].evaluation.evaluate, [make_query(n) for n in numbers])
+        assert books(small.services["sis"]).debited <= PER_DAY
         small.close("sis")
         small.open("sis")
     refused = answers.count(CapacityExceededError)
     assert len(answers) - refused == PER_DAY // ELEMENTS
+    assert all(answer is CapacityExceededError or isinstance(answer, tuple) for answer in answers)
     assert books(small.services["sis"]) == Books(leaves=PER_DAY // ELEMENTS, debited=PER_DAY)
 
 

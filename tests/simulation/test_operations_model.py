@@ -30,8 +30,8 @@ from tests.simulation.federation import alert, declaration, person
 SEEDS, LONG_SEEDS = (3, 4, 9, 12), range(100, 160)
 OPERATIONS = 120
 COMES_BACK = 0.3
-LOOPS = ("tick_publish", "tick_log", "tick_query", "tick_cases", "tick_log")
-CALLS = ("get_manifest", "read_set", "evaluate", "open_case", "get_outcome")
+LOOPS = ("tick_publish", "tick_deltas", "tick_log", "tick_query", "tick_cases", "tick_log")
+CALLS = ("get_manifest", "read_set", "get_deltas", "evaluate", "open_case", "get_outcome")
 SOURCES = {"sis": SourceSystem.SIS, "ics2": SourceSystem.ICS2}
 POOL = [
     *(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,27 @@ from connector_psi.storage.recalls import RecallRow
 from tests.integration import live
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 OTHER = (IdentifierType.CONTAINER, "MSCU1234566")
 DPO, CHIEF = person("sis", Role.DPO, "dpo1"), person("sis", Role.SUPERVISOR, "supervisor1")
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    """Customs has what N.SIS disclosed under SIS-OBJ."""
-    made = Federation(tmp_path / "nodes")
+@pytest.fixture(scope="module")
+def disclosed(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("disclosed") / "nodes")
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
     disclose(made)
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(disclosed: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    """Customs has what N.SIS disclosed under SIS-OBJ."""
+    made = disclosed.copy(tmp_path / "nodes")
     yield made
     made.close()
 
@@ -211,7 +218,7 @@ def test_every_recipient_of_a_record_is_told(tmp_path: Path) -> None:
             request_id = ask_about_sought(federation, code)
             federation.settle()
             federation.services["sis"].received.decide(request_id, person("sis"), "yes", approve=True)
-        federation.settle(rounds=20)
+        federation.settle(rounds=5, step_s=8)
         withdraw(federation)
         assert len(recalls(federation)) == len(recalls(federation, "customs2")) == 1
         assert {row.peer for row in recalls(federation, "sis")} == {"ics2", "customs2"}
@@ -368,7 +375,7 @@ def test_a_recall_is_taken_in_once_whatever_becomes_of_the_call(federation: Fede
 
     federation.fault = fault
     withdraw(federation)
-    federation.settle(rounds=60)
+    federation.settle(rounds=20, step_s=6)
     assert failed
     assert [row.state for row in recalls(federation)] == ["open"]
     assert len([1 for _, body in entries(federation.services["ics2"]) if body["operation"] == "recall received"]) == 1
@@ -393,7 +400,7 @@ def test_an_acknowledgement_is_taken_in_once_whatever_becomes_of_the_call(federa
     for code in ("ics2", "sis"):
         federation.close(code)
         federation.open(code)
-    federation.settle(rounds=60)
+    federation.settle(rounds=20, step_s=6)
     assert failed
     assert [r.state for r in recalls(federation, "sis")] == ["acknowledged"]
     assert len([1 for _, b in entries(federation.services["sis"]) if b["operation"] == "recall acknowledged"]) == 1
@@ -497,6 +504,9 @@ def test_the_commands_send_list_show_and_acknowledge(federation: Federation) -> 
         "R",
     )
     federation.open("sis")
+    # The commands go by the machine's clock, which may have passed the federation's.
+    behind = datetime.now(tz=UTC) - federation.clock.now()
+    federation.clock.advance(max(0.0, behind.total_seconds()))
     federation.settle()
     federation.close("ics2")
     (listed,) = live.run("recalls", "list", ics2, "--json").json

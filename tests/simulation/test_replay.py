@@ -16,21 +16,28 @@ from connector_psi.policy import Reason
 from tests.integration import live
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 NARROWER = ("      schengen_id: always\n", "")
 TWO_PEOPLE = ("{querier_people: 1, owner_people: 1}", "{querier_people: 1, owner_people: 2}")
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    """Customs and N.SIS with a case of SIS-OBJ that waits for a decision."""
-    made = Federation(tmp_path / "nodes")
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("begun") / "nodes")
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
     ask_about_sought(made)
     made.settle()
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(begun: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    """Customs and N.SIS with a case of SIS-OBJ that waits for a decision."""
+    made = begun.copy(tmp_path / "nodes")
     yield made
     made.close()
 

@@ -29,6 +29,7 @@ from connector_psi.storage import schema
 from tests.integration import live
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 DAY_S = 86_400.0
@@ -36,10 +37,9 @@ YEARS_3 = 3 * 366 * DAY_S
 DPO, AUDITOR, CHIEF = (person("ics2", role, "p1") for role in (Role.DPO, Role.AUDITOR, Role.SUPERVISOR))
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    """Customs and N.SIS after a disclosure."""
-    made = Federation(tmp_path / "nodes")
+@pytest.fixture(scope="module")
+def after_a_disclosure(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Federation]:
+    made = Federation(tmp_path_factory.mktemp("disclosed") / "nodes")
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
     made.settle()
@@ -47,6 +47,13 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
     made.settle()
     made.services["sis"].received.decide(case, person("sis"), "the sought box", approve=True)
     made.settle(rounds=10, step_s=5)
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(after_a_disclosure: Prepared[Federation], tmp_path: Path) -> Iterator[Federation]:
+    """Customs and N.SIS after a disclosure."""
+    made = after_a_disclosure.copy(tmp_path / "nodes")
     yield made
     made.close()
 

@@ -139,7 +139,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
                         federation.services[pair.owner].received.decide(
                             row.request_id, who, "it is the box", approve=True
                         )
-        federation.settle(rounds=24, step_s=5)
+        federation.settle(rounds=12, step_s=10)
         yield Played(federation, pairs, ids)
     finally:
         federation.close()
@@ -160,7 +160,7 @@ def _grant(federation: Federation, pairs: list[Pair]) -> None:
         for n in range(pair.terms["grant"]["people"]):
             who = person(pair.owner, name=f"officer{n + 1}")
             federation.services[pair.owner].granting.decide(asked.request_id, who, "needed", approve=True)
-    federation.settle(rounds=10)
+    federation.settle(rounds=3, step_s=10)
 
 
 def _match(federation: Federation, pair: Pair) -> MatchRow:

@@ -23,6 +23,7 @@ from connector_psi.witness.cosigning import WitnessAnswer
 from tests.integration import live
 from tests.simulation.casework import ask_about_sought
 from tests.simulation.federation import Federation, alert, declaration, person
+from tests.simulation.prepared import Prepared
 
 BOX = (IdentifierType.CONTAINER, "CSQU3054383")
 CODE = "SIS-OBJ:ics2-sis"
@@ -37,11 +38,17 @@ class Witnessed(Federation):
     edits = (("    witnesses: 1\n", "    witnesses: 1\n    witnesses_synthetic: 1\n"),)
 
 
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Witnessed(tmp_path / "nodes", profiles=("ics2", "sis", THIRD))
+@pytest.fixture(scope="module")
+def beginning(tmp_path_factory: pytest.TempPathFactory) -> Prepared[Witnessed]:
+    made = Witnessed(tmp_path_factory.mktemp("begun") / "nodes", profiles=("ics2", "sis", THIRD))
     made.services["ics2"].registration.register([declaration("M1", BOX)], "test")
     made.services["sis"].registration.register([alert("DE1", BOX)], "test")
+    return Prepared(made)
+
+
+@pytest.fixture
+def federation(beginning: Prepared[Witnessed], tmp_path: Path) -> Iterator[Federation]:
+    made = beginning.copy(tmp_path / "nodes")
     yield made
     made.close()
 
@@ -245,17 +252,22 @@ def test_a_disclosure_waits_for_its_witness_and_is_verified_with_it(federation: 
     assert not trust.suffices(only)
 
 
-def test_a_querier_takes_no_set_without_the_witness_whatever_the_owner_thinks(
-    federation: Federation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["set", "delta"])
+def test_a_querier_takes_no_set_and_no_delta_without_the_witness_whatever_the_owner_thinks(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     settle(federation)
-    owner = federation.services["sis"].node
-    monkeypatch.setattr(owner, "_witnessed", lambda tx, _least, _terms: _newest(owner, tx))
-    federation.services["sis"].registration.register([alert("DE2", BOX)], "test")
+    sis, ics2 = federation.services["sis"], federation.services["ics2"]
+    monkeypatch.setattr(sis.node, "_witnessed", lambda tx, _least, _terms: _newest(sis.node, tx))
+    sis.registration.register([alert("DE2", BOX)], "test")
     federation.clock.advance(5)
-    federation.services["sis"].tick_publish()
+    if what == "set":
+        sis.publish()
+    else:
+        assert sis.tick_deltas()
+        sis.tick_log()
     with pytest.raises(PeerError, match="not under the witnesses that the agreement wants"):
-        federation.services["ics2"].tick_query()
+        ics2.tick_query()
 
 
 def _newest(node: object, tx: object) -> tuple[bytes, int]:

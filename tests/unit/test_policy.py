@@ -610,9 +610,13 @@ class TestIdentity:
         expected = rfc8785.dumps(
             {
                 "version": 1,
-                # What has no names is hashed as it was before there were any.
+                # What has no names is hashed as it was before there were any, and so of the edition.
                 "templates": {
-                    t.code: {k: v for k, v in t.model_dump(mode="json").items() if k != "names" or v is not None}
+                    t.code: {
+                        k: v
+                        for k, v in t.model_dump(mode="json").items()
+                        if k != "edition" and (k != "names" or v is not None)
+                    }
                     for t in pack.templates
                 },
                 "own_node": {o.code: o.model_dump(mode="json") for o in pack.own},

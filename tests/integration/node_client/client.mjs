@@ -1,7 +1,7 @@
 // A querier without a line of the node's code: protos/, docs/protocol.md, a stock RFC 9497 library.
 //
-// Reads a job from standard input (JSON, see `main`), takes the newest set of an agreement, checks all of it, asks the
-// owner about the job's identifiers in one padded batch, and prints the tickets that they open:
+// Reads a job from standard input (JSON, see `main`), takes the newest set of an agreement with its deltas, checks all of
+// it, asks the owner about the job's identifiers in one padded batch, and prints the tickets that they open:
 // {"0": [{"ticket_id": ..., "class": 1, "category": 7, "family": 1, "redeem": ...}], "1": []}, by place of the token.
 //
 // Comments name the section of docs/protocol.md that a part was written from.
@@ -17,6 +17,9 @@ import { ristretto255_oprf } from "@noble/curves/ed25519.js";
 const CLASSES = { object: 1, contact: 2, organisation: 3, person: 4 };
 const LADDER = [8, 16, 32, 64, 256, 1024, 4096];
 const ROW_BYTES = 76;
+const LOOKUP_BYTES = 16;
+const DELTA_ROWS = [16, 64, 256, 1024, 4096, 8192];
+const DELTA_REMOVED = [8, 32, 128, 512, 2048, 8192];
 const FILE_CHUNK_BYTES = 8 * 1024 * 1024;
 const CLOCK_SKEW_MS = 120_000;
 const DEADLINE_MS = 20_000;
@@ -131,6 +134,19 @@ function verifyInclusion(leaf, index, proof, checkpoint) {
   must(sn === 0n && computed.equals(checkpoint.root), "the inclusion proof does not lead to the root");
 }
 
+/** The owner's log holds a SET_PUBLISH leaf of this agreement, epoch and hash. */
+function verifyPublished({ leaf: leafBytes, index, inclusion_proof: proof, checkpoint }, job, epoch, hash) {
+  verifyInclusion(leafBytes, BigInt(index), proof, verifyCheckpoint(checkpoint, parseVkey(job.owner_log_vkey)));
+  const leaf = parseCanonical(leafBytes, "the leaf");
+  must(
+    leaf.event === "SET_PUBLISH" &&
+      leaf.agreement === job.agreement &&
+      leaf.epoch === epoch &&
+      leaf.manifest_hash === hash.toString("hex"),
+    "the log entry is about something else",
+  );
+}
+
 /** Root of the tree over leaf hashes (RFC 9162, section 2.1.1). */
 function treeRoot(hashes) {
   if (hashes.length === 0) return sha256();
@@ -161,17 +177,7 @@ function checkManifest(answer, job) {
   const now = Date.now();
   must(Date.parse(manifest.source_snapshot) <= now + CLOCK_SKEW_MS, "the manifest lies in the future");
   must(now < Date.parse(manifest.not_after) + CLOCK_SKEW_MS, "the manifest has expired");
-
-  const { leaf: leafBytes, index, inclusion_proof: proof, checkpoint } = answer.proof;
-  verifyInclusion(leafBytes, BigInt(index), proof, verifyCheckpoint(checkpoint, parseVkey(job.owner_log_vkey)));
-  const leaf = parseCanonical(leafBytes, "the leaf");
-  must(
-    leaf.event === "SET_PUBLISH" &&
-      leaf.agreement === manifest.agreement &&
-      leaf.epoch === manifest.epoch &&
-      leaf.manifest_hash === hash.toString("hex"),
-    "the log entry is about something else",
-  );
+  verifyPublished(answer.proof, job, manifest.epoch, hash);
   return { manifest, hash };
 }
 
@@ -298,6 +304,84 @@ class Tickets {
   }
 }
 
+// --- "Deltas", "Taking deltas"
+
+function split(bytes, size) {
+  const pieces = Array.from({ length: bytes.length / size }, (_, i) => bytes.subarray(i * size, (i + 1) * size));
+  for (let i = 1; i < pieces.length; i += 1) {
+    const [before, here] = [pieces[i - 1], pieces[i]].map((piece) => piece.subarray(0, LOOKUP_BYTES));
+    must(Buffer.compare(before, here) < 0, "a delta is out of order");
+  }
+  return pieces;
+}
+
+function parseDelta(raw, start) {
+  must(raw.subarray(0, start.length).equals(start), "a delta is of another set, or out of the chain");
+  const snapshotMs = Number(raw.readBigUInt64BE(start.length));
+  const n = raw.readUInt32BE(start.length + 8);
+  const rowsAt = start.length + 12;
+  const m = raw.readUInt32BE(rowsAt + n * ROW_BYTES);
+  const removedAt = rowsAt + n * ROW_BYTES + 4;
+  must(DELTA_ROWS.includes(n) && DELTA_REMOVED.includes(m), "a delta has a number off its ladder");
+  must(raw.length === removedAt + m * LOOKUP_BYTES, "a delta has a wrong length");
+  return {
+    snapshotMs,
+    rows: split(raw.subarray(rowsAt, removedAt - 4), ROW_BYTES),
+    removed: split(raw.subarray(removedAt), LOOKUP_BYTES),
+  };
+}
+
+async function readDeltas(matching, job, manifest, view) {
+  let [seq, previous] = [1, Buffer.from(manifest.delta_chain_start, "hex")];
+  const request = { agreement: job.agreement, epoch: manifest.epoch, from_seq: seq };
+  for await (const answer of matching.GetDeltas(request, { deadline: Date.now() + DEADLINE_MS })) {
+    const raw = answer.delta;
+    verifyEd25519(
+      Buffer.from(job.owner_signing_key, "hex"),
+      Buffer.concat([Buffer.from("connector-psi/v1 delta\n"), raw]),
+      answer.signature,
+      "delta signature",
+    );
+    const magic = Buffer.concat([Buffer.from("cpsi-delta-v1"), Buffer.alloc(3)]);
+    const start = Buffer.concat([magic, lp(job.agreement), uint64(manifest.epoch), uint64(seq), previous]);
+    const delta = parseDelta(raw, start);
+    must(delta.snapshotMs <= Date.now() + CLOCK_SKEW_MS, "a delta lies in the future");
+    previous = sha256(raw);
+    verifyPublished(answer.proof, job, manifest.epoch, previous);
+    view.apply(delta);
+    seq += 1;
+  }
+}
+
+/** The rows of an epoch: those of the set, and those that deltas brought. */
+class View {
+  constructor(filter, tickets) {
+    this.filter = filter;
+    this.tickets = tickets;
+    this.added = new Map();
+    this.removed = new Set();
+  }
+
+  /** The row that was published under a lookup, removed or not. */
+  row(lookup) {
+    const added = this.added.get(lookup.toString("hex"));
+    if (added !== undefined) return added;
+    return this.filter.has(lookup) ? this.tickets.find(lookup) : null;
+  }
+
+  apply({ rows, removed }) {
+    for (const lookup of removed) {
+      must(this.row(lookup) !== null, "a delta removes what was never published");
+      must(!this.removed.has(lookup.toString("hex")), "a delta removes what was removed");
+    }
+    for (const row of rows) {
+      must(this.row(row.subarray(0, LOOKUP_BYTES)) === null, "a delta repeats a lookup");
+    }
+    for (const lookup of removed) this.removed.add(lookup.toString("hex"));
+    for (const row of rows) this.added.set(row.toString("hex", 0, LOOKUP_BYTES), row);
+  }
+}
+
 // --- "Tokens", "Asking"
 
 function encodeToken(version, type, value) {
@@ -367,14 +451,16 @@ async function evaluate(matching, job, manifest, messages) {
 
 // --- "Looking up"
 
-function openAll(output, filter, tickets) {
+function openAll(output, view) {
   const opened = [];
   for (let j = 0; ; j += 1) {
     const d = sha512("connector-psi/v1 derive", output, uint32(j));
     const lookup = d.subarray(0, 16);
-    const row = filter.has(lookup) ? tickets.find(lookup) : null;
+    const row = view.row(lookup);
     if (row === null) return opened;
-    opened.push(tickets.open(row, d.subarray(16, 48)));
+    // A removed row counts as published.
+    if (view.removed.has(lookup.toString("hex"))) continue;
+    opened.push(view.tickets.open(row, d.subarray(16, 48)));
   }
 }
 
@@ -424,13 +510,14 @@ async function main() {
     const filter = new Filter(await readSet(matching, hash, 1, manifest.files.filter), manifest.size_class);
     const rows = await readSet(matching, hash, 2, manifest.files.tickets);
     must(rows.length === ROW_BYTES * manifest.size_class, "the ticket file is not of its size class");
-    const tickets = new Tickets(rows, manifest.agreement, manifest.epoch);
+    const view = new View(filter, new Tickets(rows, manifest.agreement, manifest.epoch));
+    await readDeltas(matching, job, manifest, view);
     const messages = job.messages.map(({ digest: message, identifiers }) => ({
       digest: message,
       tokens: identifiers.map(({ type, value }) => encodeToken(manifest.normalisation_version, type, value)),
     }));
     const outputs = await evaluate(matching, job, manifest, messages);
-    const opened = Object.fromEntries(outputs.map((output, i) => [i, openAll(output, filter, tickets)]));
+    const opened = Object.fromEntries(outputs.map((output, i) => [i, openAll(output, view)]));
     process.stdout.write(`${JSON.stringify(opened)}\n`);
   } finally {
     matching.close();

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from connector_psi.audit.checkpoint import VKey, encode_vkey
@@ -126,6 +127,28 @@ def test_nobody_names_its_log_or_its_witness_after_those_of_somebody_else(tmp_pa
     ):
         with pytest.raises(ConfigError):
             parse_descriptor(encode_descriptor(mine.model_copy(update=change), key))
+
+
+def test_a_node_of_version_0_1_0_can_read_a_descriptor_of_its_own(tmp_path: Path) -> None:
+    _init(tmp_path / "sis", tmp_path / "pki")
+    made = parse_descriptor((tmp_path / "sis" / "descriptor.json").read_bytes())
+    first = (tmp_path / "sis" / "descriptor-0.1.0.json").read_bytes()
+    assert json.loads(first).keys() == json.loads((tmp_path / "sis" / "descriptor.json").read_bytes()).keys() - {
+        "witness_vkey"
+    }
+    assert parse_descriptor(first) == made.model_copy(update={"v": 1, "witness_vkey": ""})
+
+
+@pytest.mark.parametrize("change", [{"v": 1}, {"witness_vkey": ""}, {"v": 3}, {"v": 0}])
+def test_a_descriptor_has_a_witness_key_or_is_of_version_0_1_0(tmp_path: Path, change: dict[str, object]) -> None:
+    _init(tmp_path / "sis", tmp_path / "pki")
+    made = parse_descriptor((tmp_path / "sis" / "descriptor.json").read_bytes())
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    mine = made.model_copy(update={"signing_key": key.public_key().public_bytes_raw().hex(), **change})
+    value = mine.model_dump(mode="json")
+    signature = key.sign(b"connector-psi/v1 descriptor\n" + rfc8785.dumps(value)).hex()
+    with pytest.raises(ConfigError, match="descriptor: "):
+        parse_descriptor(json.dumps({**value, "signature": signature}).encode())
 
 
 def test_a_directory_that_is_none_is_named(tmp_path: Path) -> None:

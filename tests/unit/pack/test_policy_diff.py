@@ -150,6 +150,7 @@ def test_every_key_of_a_policy_is_compared() -> None:
         ("CUS-47", {"mode": Mode.CASE}, [("mode", STOPS, False)], [("mode", ALLOWS, True)]),
         ("SIS-OBJ", {"max_set_age_h": 24}, [("max_set_age_h", STOPS, False)], [("max_set_age_h", ALLOWS, True)]),
         ("SIS-OBJ", {"case_window_days": 15}, [("case_window_days", ALLOWS, True)], [("case_window_days", STOPS, False)]),
+        ("SIS-OBJ", {"edition": 1}, [("edition", ALLOWS, True)], [("edition", STOPS, False)]),
         ("SIS-OBJ", {"answer_within_h": 11}, [("answer_within_h", CHANGES, False)], [("answer_within_h", CHANGES, False)]),
         ("SIS-OBJ", {"witnesses": 2}, [("witnesses", STOPS, False)], [("witnesses", ALLOWS, True)]),
         (

@@ -164,17 +164,20 @@ def _view(tmp_path: Path, holders: list[list[int]], named: list[Token] | None = 
 def test_every_record_that_holds_a_token_is_found_and_nothing_else(tmp_path: Path) -> None:
     view = _view(tmp_path, [[0, 1], [0], [0, 5], [7]])
     outputs = suite.evaluate(KEYS.secret, [_token(n) for n in (0, 1, 2)])
-    opened = view.join([outputs[i : i + 64] for i in range(0, len(outputs), 64)])
-    found = sorted((o.token_index, tickets.open_ticket_id(K_TICKET, o.ticket.ticket_id)) for o in opened)
+    probed = view.probe([outputs[i : i + 64] for i in range(0, len(outputs), 64)])
+    found = sorted(
+        (n, tickets.open_ticket_id(K_TICKET, ticket.ticket_id)) for n, one in enumerate(probed) for ticket in one.opened
+    )
     assert found == [(0, 0), (0, 1), (0, 2), (1, 0)]
+    assert [one.published for one in probed] == [3, 1, 0]
 
 
 def test_one_token_of_two_parties_of_a_record_has_a_row_for_each(tmp_path: Path) -> None:
     held = [replace(_seal(0), family=66, part=part, shape=shape) for part, shape in ((1, 2), (2, 5))]
     view = _view(tmp_path, [[0]], [*held])
-    opened = view.join([suite.evaluate(KEYS.secret, [_token(0)])])
-    assert [(o.ticket.part, o.ticket.shape) for o in opened] == [(1, 2), (2, 5), (0, 0)]
-    first, second, other = (o.ticket for o in opened)
+    (probed,) = view.probe([suite.evaluate(KEYS.secret, [_token(0)])])
+    assert [(ticket.part, ticket.shape) for ticket in probed.opened] == [(1, 2), (2, 5), (0, 0)]
+    first, second, other = probed.opened
     assert (first.ticket_id, first.redeem) == (second.ticket_id, second.redeem)
     assert first.ticket_id != other.ticket_id
 
@@ -182,16 +185,17 @@ def test_one_token_of_two_parties_of_a_record_has_a_row_for_each(tmp_path: Path)
 def test_redeem_codes_prove_the_tokens_held_and_no_others(tmp_path: Path) -> None:
     view = _view(tmp_path, [[0, 1]])
     output = suite.evaluate(KEYS.secret, [_token(0)])
-    (opened,) = view.join([output])
+    (probed,) = view.probe([output])
+    (opened,) = probed.opened
     record = [_seal(0), Token(_token(1), TokenClass.OBJECT, 1, IdentifierType.CONTAINER)]
-    code = opened.ticket.redeem
-    assert claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, record) == (record[0],)
+    code = opened.redeem
+    assert claimed_tokens(K_REDEEM, opened.ticket_id, code, record) == (record[0],)
     # Two parties of one name have one token and one code, which covers both.
     twice = [replace(record[0], part=part) for part in (1, 2)]
-    assert claimed_tokens(K_REDEEM, opened.ticket.ticket_id, code, [*twice, record[1]]) == tuple(twice)
+    assert claimed_tokens(K_REDEEM, opened.ticket_id, code, [*twice, record[1]]) == tuple(twice)
     for wrong in (bytes(8), code[:7], b"", code + bytes(8)):
         with pytest.raises(ProtocolError):
-            claimed_tokens(K_REDEEM, opened.ticket.ticket_id, wrong, record)
+            claimed_tokens(K_REDEEM, opened.ticket_id, wrong, record)
 
 
 def test_a_token_has_a_bound_and_binds_version_type_and_value() -> None:

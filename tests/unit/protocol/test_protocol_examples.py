@@ -22,7 +22,7 @@ from connector_psi.domain.names import NAME_RULES_VERSION
 from connector_psi.domain.naming.families import FAMILY_TABLE, FamilyGroup, NameFamily
 from connector_psi.domain.naming.keys import NameKey
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, TokenClass
-from connector_psi.encoding import bloom, tickets
+from connector_psi.encoding import bloom, deltas, tickets
 from connector_psi.encoding import manifest as manifests
 from connector_psi.errors import ConnectorError
 from connector_psi.oprf import suite
@@ -148,13 +148,19 @@ def dummy(i: int) -> bytes:
     return hashlib.sha512(b"example row" + counter).digest() + hashlib.sha512(b"example rest" + counter).digest()[:12]
 
 
-def test_files_and_what_is_found_in_them(tmp_path: Path) -> None:
+def write_example_set(folder: Path) -> tuple[Path, Path]:
     size = number("size_class")
     rows = raw("ticket_row") + b"".join(map(dummy, range(size - 1)))
     lookups = b"".join(rows[at : at + 16] for at in range(0, len(rows), tickets.ROW_BYTES))
-    filter_path, tickets_path = tmp_path / "filter", tmp_path / "tickets"
+    filter_path, tickets_path = folder / "filter", folder / "tickets"
     bloom.write_filter(filter_path, lookups, size)
     tickets.write_tickets(tickets_path, rows)
+    return filter_path, tickets_path
+
+
+def test_files_and_what_is_found_in_them(tmp_path: Path) -> None:
+    filter_path, tickets_path = write_example_set(tmp_path)
+    size = number("size_class")
     for name, path in (("filter", filter_path), ("tickets", tickets_path)):
         assert path.stat().st_size == number(f"{name}_size_bytes")
         assert manifests.file_root(path) == raw(f"{name}_root")
@@ -165,8 +171,9 @@ def test_files_and_what_is_found_in_them(tmp_path: Path) -> None:
         bit = position * m + within
         assert content[40 + bit // 8] >> bit % 8 & 1
     with bloom.Filter.open(filter_path, size) as filter_, tickets.TicketFile.open(tickets_path, size) as file:
-        (opened,) = SetView(*agreement(), filter_, file).join([raw("prf_output")])
-    assert opened.ticket.ticket_id == raw("ticket_id")
+        (probed,) = SetView(*agreement(), filter_, file).probe([raw("prf_output")])
+    assert [ticket.ticket_id for ticket in probed.opened] == [raw("ticket_id")]
+    assert (probed.published, probed.next_lookup) == (1, raw("lookup_1"))
 
 
 def test_filter_bits_follow_from_the_rule_on_the_page() -> None:
@@ -204,6 +211,42 @@ def test_log_entry_proof_and_checkpoint() -> None:
     assert encode_vkey(signer.vkey) == EXAMPLE["log_vkey"]
     note = sign_note(encode_checkpoint(Checkpoint(signer.name, 3, root)), [signer])
     assert note.decode() == EXAMPLE["checkpoint"].replace("\\n", "\n")
+
+
+def example_delta() -> bytes:
+    """Put together as the page says, without the code that makes deltas."""
+    rows = sorted([raw("second_ticket_row"), *map(dummy, range(1023, 1038))])
+    removed = sorted([raw("lookup_0"), *(dummy(i)[:16] for i in range(7))])
+    assert EXAMPLE["delta_removed"] == " ".join(lookup.hex() for lookup in removed)
+    return raw("delta_head") + b"".join([*rows, struct.pack(">I", len(removed)), *removed])
+
+
+def test_delta() -> None:
+    delta = deltas.parse_delta(example_delta())
+    code, epoch = agreement()
+    manifest = manifests.parse_manifest(EXAMPLE["manifest"].encode())
+    assert (delta.agreement, delta.epoch, delta.seq) == (code, epoch, number("delta_seq"))
+    assert (delta.prev_hash.hex(), delta.snapshot_ms) == (manifest.delta_chain_start, number("delta_snapshot_ms"))
+    assert deltas.encode_delta(delta) == example_delta()
+    assert len(example_delta()) == number("delta_size_bytes")
+    assert deltas.delta_hash(example_delta()) == raw("delta_hash")
+    key = Ed25519PrivateKey.from_private_bytes(raw("owner_signing_seed"))
+    assert deltas.sign_delta(key, example_delta()) == raw("delta_signature")
+
+
+def test_what_is_found_with_the_delta(tmp_path: Path) -> None:
+    ticket_id = tickets.make_ticket_id(raw("k_ticket"), number("second_record_number"))
+    redeem = tickets.make_redeem(raw("k_redeem"), ticket_id, raw("token"))
+    ticket = tickets.Ticket(ticket_id, TokenClass.OBJECT, number("category"), number("family"), redeem)
+    assert raw("second_ticket_row")[16:28] == raw("second_nonce")
+    assert tickets.open_row(*agreement(), raw("second_ticket_row"), raw("ticket_key_1")) == ticket
+    filter_path, tickets_path = write_example_set(tmp_path)
+    size = number("size_class")
+    with bloom.Filter.open(filter_path, size) as filter_, tickets.TicketFile.open(tickets_path, size) as file:
+        view = SetView(*agreement(), filter_, file)
+        view.apply(deltas.parse_delta(example_delta()))
+        (probed,) = view.probe([raw("prf_output")])
+    assert (probed.published, probed.opened) == (2, (ticket,))
 
 
 def example_batch() -> Batch:
@@ -328,6 +371,15 @@ def test_statuses_are_those_of_the_errors() -> None:
     }
     assert beside <= said
     assert said - beside <= possible
+
+
+def test_ladders_of_deltas() -> None:
+    said = {cell[0]: cell[1] for cell in table("Deltas")}
+    for part, ladder in (("rows", deltas.ROW_LADDER), ("lookups", deltas.REMOVED_LADDER)):
+        steps = re.findall(r"[0-9]+", " ".join(re.findall(r"\*\*(.+?)\*\*", said[part])))
+        assert tuple(map(int, steps)) == ladder
+    assert f"at most {deltas.MAX_DELTA_BYTES:,} bytes" in PAGE
+    assert f"At least {deltas.MIN_DUMMIES} of its rows are dummies" in PAGE
 
 
 def test_ladder_and_envelope_sizes() -> None:
