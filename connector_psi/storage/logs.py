@@ -13,6 +13,12 @@ from connector_psi.storage.schema import log_bodies, log_checkpoints, log_cosign
 from connector_psi.storage.store import Tx
 
 
+# Put together once: a proof reads a node a level.
+_NODE = sa.select(log_nodes.c.hash).where(
+    log_nodes.c.level == sa.bindparam("node_level"), log_nodes.c.idx == sa.bindparam("node_idx")
+)
+
+
 class SqlLogBackend:
     """Implements ``audit.log.LogBackend`` over an open transaction."""
 
@@ -23,9 +29,7 @@ class SqlLogBackend:
 
     def read_node(self, tx: Tx, level: int, index: int) -> bytes:
         """Return the hash of a complete subtree."""
-        found = tx.execute(
-            sa.select(log_nodes.c.hash).where(log_nodes.c.level == level, log_nodes.c.idx == index)
-        ).scalar()
+        found = tx.execute(_NODE, {"node_level": level, "node_idx": index}).scalar()
         if found is None:
             raise ProofInvalidError(f"log: node {level}/{index} is missing")
         return bytes(found)
