@@ -12,7 +12,6 @@ from connector_psi.errors import ProofInvalidError
 from connector_psi.storage.schema import log_bodies, log_checkpoints, log_cosignatures, log_leaves, log_nodes
 from connector_psi.storage.store import Tx
 
-
 # Put together once: a proof reads a node a level.
 _NODE = sa.select(log_nodes.c.hash).where(
     log_nodes.c.level == sa.bindparam("node_level"), log_nodes.c.idx == sa.bindparam("node_idx")
