@@ -9,7 +9,7 @@ from connector_psi.rpc import tls  # noqa: F401  # isort: skip  # sets up gRPC's
 
 import pytest
 
-from connector_psi.commands import watching
+from connector_psi.commands import output, watching
 from connector_psi.domain.records import IdentifierType
 from tests.integration import live
 from tests.privacy.staging import container
@@ -34,7 +34,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     federation.settle(1)
     federation.close()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COLUMNS", str(WIDTH))
+        # It keeps the width that it was made with, perhaps in a test that has another one.
+        patch.setattr(output.out, "_width", WIDTH)
         yield {code: root / code for code in ("ics2", "sis")}
 
 
