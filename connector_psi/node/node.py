@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ logger = structlog.get_logger("connector_psi.node")
 QUERIER, OWNER = Side.QUERIER, Side.OWNER
 COSIGNED_LOOKED_AT = 64
 """So many of the newest cosigned checkpoints are looked at for one with all wanted witnesses."""
+TOKENS_HELD = 2_048
+"""Records of which the tokens are held, so that a round makes them once."""
 SILENT_BODY_BYTES = 8_192
 """Of every sealed body at an owner that gets no notice: what a case became must not show in its length."""
 LOG_ROOM_BYTES = 262_144
@@ -184,6 +187,7 @@ class Node:
         self._witnesses: dict[WitnessKey, str | None] = {}
         self._forked: set[str] = set()
         self._under_witnesses: set[tuple[str, int]] = set()
+        self._tokens: OrderedDict[tuple[str, int], tuple[Record, policy.Agreement, list[Token]]] = OrderedDict()
         with self.store.write() as tx:
             self.log.recover(tx)
             self._check_forks(tx)
@@ -402,8 +406,22 @@ class Node:
         return name_groups(bound.agreement, querier)
 
     def tokens(self, bound: Bound, record: Record) -> list[Token]:
-        """Return the tokens of a record of this node under an agreement."""
-        return record_tokens(bound.agreement, record, bound.side, self.name_groups(bound))
+        """Return the tokens of a record of this node under an agreement.
+
+        Those of the records that a round has in hand are made once: it asks with them, judges and keeps them.
+        """
+        key = bound.code, id(record)
+        with self._state:
+            held = self._tokens.get(key)
+        if held is not None and held[0] is record and held[1] is bound.agreement:
+            return held[2]
+        tokens = record_tokens(bound.agreement, record, bound.side, self.name_groups(bound))
+        with self._state:
+            self._tokens[key] = record, bound.agreement, tokens
+            self._tokens.move_to_end(key)
+            if len(self._tokens) > TOKENS_HELD:
+                self._tokens.popitem(last=False)
+        return tokens
 
     def check_runnable(self, agreement: policy.Agreement) -> None:
         """Refuse an agreement that may not run now.
