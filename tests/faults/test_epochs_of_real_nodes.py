@@ -24,7 +24,7 @@ from tests.simulation.federation import alert, declaration
 from tests.simulation.histories import Operation, found_pairs, history, play, verify
 
 TURNS, LONG_TURNS = 3, 60
-SEED, LENGTH = 7, 40
+SEED, LENGTH = 7, 30
 LONG_SEEDS = range(200, 220)
 SETTLE_S = 60.0
 CODES = {"declaration": "ics2", "alert": "sis"}
