@@ -23,6 +23,7 @@ from pathlib import Path
 
 import structlog
 
+from connector_psi import policy
 from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import parse_note, parse_vkey, verify_checkpoint
 from connector_psi.audit.cosignature import Trust
@@ -135,7 +136,8 @@ class Taking:
                     self._fetch(code, manifests.parse_manifest(current.manifest), digest, owner)
                     with self.lock(code):
                         self.mapped(current)
-                self._keep_fresh(current, answer.fresh_until_ms)
+                if bound.agreement.edition != policy.EDITION:
+                    self._keep_fresh(current, answer.fresh_until_ms)
                 return False
             manifest = self._checked(bound, answer, digest)
             self._fetch(code, manifest, digest, owner)
@@ -144,7 +146,7 @@ class Taking:
         return True
 
     def _keep_fresh(self, current: TakenSet, until_ms: int) -> None:
-        # Without deltas the owner says by this that nothing changed; with them, the newest delta has said the same.
+        # An owner of version 0.1.0 says by this that nothing changed; others say it by deltas, which are signed.
         if current.delta_seq == 0 and until_ms > current.fresh_ms:
             with self._node.store.write() as tx:
                 queried.keep_fresh(tx, current.agreement, current.epoch, until_ms)

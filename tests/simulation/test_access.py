@@ -662,7 +662,7 @@ def test_whatever_dies_when_it_ends_as_if_nothing_had_happened(
     before = books(federation.services["ics2"])[0]
     asked = Prepared(federation)
     died = 0
-    for at in range(1, 100):
+    for at in range(1, 100, 2):
         federation = asked.copy(tmp_path / str(at))
         assert isinstance(federation, Crashing)
         try:
