@@ -23,7 +23,7 @@ from tests.simulation.crash import Diary
 from tests.simulation.federation import alert, declaration
 from tests.simulation.histories import Operation, found_pairs, history, play, verify
 
-TURNS, LONG_TURNS = 3, 60
+TURNS, LONG_TURNS = 2, 60
 SEED, LENGTH = 7, 30
 LONG_SEEDS = range(200, 220)
 SETTLE_S = 60.0

@@ -19,7 +19,7 @@ from connector_psi.node import querying
 from tests.simulation.federation import Federation, alert, declaration
 from tests.simulation.histories import Operation, history, play, verify
 
-SEEDS, LONG_SEEDS, LENGTH = range(1, 5), range(100, 160), 70
+SEEDS, LONG_SEEDS, LENGTH = range(1, 4), range(100, 160), 60
 LOOPS = ("tick_publish", "tick_deltas", "tick_log", "tick_query")
 CODES = {"declaration": "ics2", "alert": "sis"}
 

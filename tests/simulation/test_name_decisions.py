@@ -27,7 +27,7 @@ from tests.simulation.federation import Federation
 
 ROOT = Path(__file__).resolve().parents[2]
 AGREEMENT = "EUR-XCHK:unit-europol"
-PARTIES, ALERTS = 2_800, 1_100
+PARTIES, ALERTS = 5_500, 2_100
 _KINDS = {
     frozenset({TokenClass.PERSON}): PartyKind.PERSON,
     frozenset({TokenClass.ORGANISATION}): PartyKind.ORGANISATION,

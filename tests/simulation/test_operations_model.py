@@ -27,7 +27,7 @@ from tests.simulation.crash import Diary, Told, prepare, tokens_of, verify_invar
 from tests.simulation.faults import AGREEMENT, PURPOSE
 from tests.simulation.federation import alert, declaration, person
 
-SEEDS, LONG_SEEDS = (3, 4, 9, 12), range(100, 160)
+SEEDS, LONG_SEEDS = (3, 9), range(100, 160)
 OPERATIONS = 120
 COMES_BACK = 0.3
 LOOPS = ("tick_publish", "tick_deltas", "tick_log", "tick_query", "tick_cases", "tick_log")
