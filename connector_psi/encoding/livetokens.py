@@ -123,6 +123,8 @@ class LiveTokens:
         self._starts: list[int] = []
         """Position of the first entry of each block."""
         self._opened: dict[bytes, set[int]] = defaultdict(set)
+        self._had_rows: list[Entries] = []
+        """Entries that the file held when it was opened, of tokens with rows."""
         try:
             made = not path.exists()
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -204,13 +206,10 @@ class LiveTokens:
             self._opened[lookup].add(record)
 
     def published(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield ``(record, j, output)`` of all entries whose token had published lookups when it was evaluated.
-
-        Cost: Decrypts the whole file.
-        """
-        for block in self._blocks:
-            entries = self._read(*block)
-            for entry in entries[entries["j"] > 0]:
+        """Yield ``(record, j, output)``, once, of what was in the file when it was opened and whose token had rows."""
+        had, self._had_rows = self._had_rows, []
+        for entries in had:
+            for entry in entries:
                 yield int(entry["record"]), int(entry["j"]), entry["output"].tobytes()
 
     # Joining
@@ -292,6 +291,8 @@ class LiveTokens:
             n, _ = self._head(at)
             entries = self._read(at, n)
             self._index(entries, (at, n))
+            if (had := entries[entries["j"] > 0]).size:
+                self._had_rows.append(had)
             at += _HEAD.size + n * ENTRY.itemsize + _SEAL_BYTES
         if at != self._size:
             raise StorageError(f"{self._name}: live tokens end inside a block")

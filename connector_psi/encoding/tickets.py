@@ -387,10 +387,6 @@ class TicketFile:
         row = mapped[at * ROW_BYTES : (at + 1) * ROW_BYTES]
         return row if row[:LOOKUP_BYTES] == lookup else None
 
-    def find_batch(self, lookups: bytes) -> list[bytes | None]:
-        """Find the rows of ``n * 16`` bytes of lookups, in order."""
-        return [self.find(lookups[at : at + LOOKUP_BYTES]) for at in range(0, len(lookups), LOOKUP_BYTES)]
-
     def close(self) -> None:
         """Unmap the file."""
         self._mapped.close()

@@ -324,7 +324,7 @@ class AskedAccess:
                     for stored in covered
                     if {token.value for token in node.tokens(bound, stored.record)} <= asked
                 ]
-                self._querying.keep_matches(tx, bound, taken, covered, found, whole)
+                self._querying.matching.keep(tx, bound, taken, covered, found, whole)
                 payload = {**row.payload, "batches": []}
                 store.update(node.store, tx, replace(row, state=AccessState.QUERIED, next_ms=NEVER_MS, payload=payload))
         return 1

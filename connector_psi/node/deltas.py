@@ -26,7 +26,7 @@ from connector_psi.encoding.sealedfile import SealedFile, seal_bytes
 from connector_psi.errors import KeyUnavailableError, UnavailableError
 from connector_psi.node.node import OWNER, Bound, Node
 from connector_psi.node.ports import DeltaAnswer
-from connector_psi.node.publishing import case_keys, encode_item, is_of_policy
+from connector_psi.node.publishing import Publishing, case_keys, encode_item, is_of_policy
 from connector_psi.protocol.owner import EncodeItem, SetEncoder, count_published, derive_class_keys
 from connector_psi.protocol.tokens import Token
 from connector_psi.storage import owned, records
@@ -54,10 +54,6 @@ class _Chain:
     """Lookups of all rows of its links."""
     encoder: SetEncoder
 
-    def had(self, lookup: bytes) -> bool:
-        """Whether the epoch ever had a lookup."""
-        return lookup in self.added or self.files.had(lookup)
-
 
 @dataclass
 class _Changes:
@@ -76,8 +72,9 @@ class _Changes:
 class Deltas:
     """Use cases of an owner's chains."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, publishing: Publishing) -> None:
         self._node = node
+        self._publishing = publishing
         self._lock = threading.Lock()
         self._chains: dict[tuple[str, int], _Chain] = {}
         self._opened_ms = node.now_ms()
@@ -102,12 +99,15 @@ class Deltas:
     # The clock
 
     def due(self, code: str) -> list[EpochRow]:
-        """Return the epochs of an agreement of which a link is due: one at each multiple of the setting since 1970.
+        """Return the epochs of an agreement of which a link is due: one at each multiple of the setting since 1970,
+        unless the querier takes none.
 
         The newest comes last, so that it knows all that the others know.
         """
         node = self._node
         bound = node.bound(code, OWNER)
+        if not self._publishing.takes_deltas(code):
+            return []
         now, step = node.now_ms(), max(1, round(node.config.publish.delta_s * 1000))
         with node.store.read() as tx:
             rows = owned.answering(tx, code, now)
@@ -188,12 +188,13 @@ class Deltas:
         with node.store.read() as tx:
             since = row.change_seq or 0
             changed = records.changed_after(tx, since, CHANGES_A_LINK)
-            found = _Changes(changed[-1][0] if changed else since, whole=len(changed) < CHANGES_A_LINK)
-            numbers = [number for _, number in changed]
+            found = _Changes(changed[-1].change_seq if changed else since, whole=len(changed) < CHANGES_A_LINK)
+            numbers = [change.id for change in changed]
+            rows_before = owned.changed_rows_among(node.store, tx, code, epoch, numbers)
             eligible = records.eligible_among(node.store, tx, numbers, bound.agreement.categories, now_ms)
             new: list[EncodeItem] = []
             for number in numbers:
-                before = owned.changed_rows_of(node.store, tx, code, epoch, number)
+                before = rows_before.get(number)
                 published = chain.files.rows_of(number) if before is None else before
                 stored = eligible.get(number)
                 if not published and stored is None:
@@ -226,7 +227,7 @@ class Deltas:
         now = node.now_ms()
         changes = self._changes(bound, row, chain, now)
         with node.store.read() as tx:
-            held = owned.changed_rows_of(node.store, tx, code, epoch, _DUMMIES) or []
+            held = owned.changed_rows_among(node.store, tx, code, epoch, [_DUMMIES]).get(_DUMMIES, [])
         dummies = _Dummies(chain.files, row.dummies_used, [lookup for _, lookup in held], self._random_below)
         made = self._assemble(row, changes, dummies, now)
         key = bytes(node.keyring.epoch_file_key(code, epoch))
@@ -314,6 +315,8 @@ class Deltas:
             KeyUnavailableError: There is no such epoch, or it has ended.
         """
         node = self._node
+        node.bound(code, OWNER, peer)
+        self._publishing.note_deltas(code)
         seq = max(1, from_seq)
         while True:
             bound = node.bound(code, OWNER, peer)

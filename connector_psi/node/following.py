@@ -78,7 +78,7 @@ class Following:
         found: set[tuple[str, bytes]] = set()
         if not store.cases_of_records(tx, STATES):
             return found
-        while changed := store.changed_after(tx, seq, _CHUNK):
+        while changed := records.changed_after(tx, seq, _CHUNK):
             seq = changed[-1].change_seq
             numbers = [row.id for row in changed]
             for row in changed:
@@ -93,7 +93,7 @@ class Following:
         known = records.by_id(node.store, tx, record_id)
         if known is None or not changes.is_arrival(known[0]):
             return []
-        return store.live_of_messages(node.store, tx, known[0].source, changes.messages_about(known[0]))
+        return records.live_of_messages(node.store, tx, known[0].source, changes.messages_about(known[0]))
 
     def _turn(self, peer: str, request_id: bytes) -> int:
         try:
@@ -177,7 +177,7 @@ def seen(node: Node, tx: Tx, record_id: int) -> dict[str, Any]:
 
 def _arrivals(node: Node, tx: Tx, record: Record) -> dict[str, Record]:
     """The live records that state the arrival of what a record is about, by a keyed hash of their names."""
-    numbers = store.live_of_messages(node.store, tx, record.source, changes.arrivals_of(record))
+    numbers = records.live_of_messages(node.store, tx, record.source, changes.arrivals_of(record))
     stated = [found[0] for number in numbers if (found := records.by_id(node.store, tx, number)) is not None]
     return {_mac(node, each.source.value, each.source_ref): each for each in stated}
 

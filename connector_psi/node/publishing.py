@@ -246,9 +246,8 @@ class Publishing:
         current = self._node.bound(code, OWNER).agreement.edition == policy.EDITION
         return self._manifests_since.get(code, 0 if current else WITHOUT_DELTAS)
 
-    def note_deltas(self, peer: str, code: str) -> None:
+    def note_deltas(self, code: str) -> None:
         """Note that the querier of an agreement asked for its deltas."""
-        self._node.bound(code, OWNER, peer)
         self._manifests_since[code] = 0
 
     def named(self, codes: Sequence[str]) -> list[str]:

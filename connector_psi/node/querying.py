@@ -66,7 +66,8 @@ class Querying:
         self._node = node
         self._connector = connector
         self._taking = Taking(node, connector)
-        self._matching = Matching(node)
+        self.matching = Matching(node)
+        """Judges what ``ask`` found."""
         self._looked = threading.Condition()
 
     def close(self) -> None:
@@ -166,7 +167,7 @@ class Querying:
             with self._node.store.write() as tx:
                 queried.keep_delta(tx, bound.code, taken.epoch, last.seq, digest, last.snapshot_ms)
                 if concerned:
-                    self._matching.keep(tx, bound, taken, concerned, found)
+                    self.matching.keep(tx, bound, taken, concerned, found)
                     queried.keep_live(tx, bound.code, taken.epoch, appended.size_bytes)
         except BaseException:
             self._taking.unmap(bound.code, taken.epoch)
@@ -543,7 +544,7 @@ class Querying:
         live = self._taking.mapped(taken).live
         appended = live.append(self._entries(bound, covered, found))
         with self._node.store.write() as tx:
-            self._matching.keep(tx, bound, taken, covered, found)
+            self.matching.keep(tx, bound, taken, covered, found)
             queried.drop_batches(tx, [ready.batch.request_id for ready in formed])
             queried.keep_live(tx, bound.code, taken.epoch, appended.size_bytes)
             yield tx
@@ -600,18 +601,6 @@ class Querying:
                     raise ProtocolError(f"{bound.code}: a ticket of another class")
                 found[token] = Found(output, one)
         return found
-
-    def keep_matches(
-        self,
-        tx: Tx,
-        bound: Bound,
-        taken: TakenSet,
-        covered: Sequence[StoredRecord],
-        found: Mapping[bytes, Found],
-        whole: Sequence[StoredRecord] | None = None,
-    ) -> None:
-        """Judge what was found for records; see :meth:`Matching.keep`."""
-        self._matching.keep(tx, bound, taken, covered, found, whole)
 
     def ready(self, bound: Bound, taken: TakenSet, row: BatchRow) -> Ready:
         """Return a batch with what is sent of it; always the same bytes."""

@@ -191,8 +191,8 @@ class Recalling:
                 # What changed before anything was disclosed concerns nobody.
                 seq = records.max_change_seq(tx)
             while changed := records.changed_after(tx, seq, _CHUNK):
-                seq = changed[-1][0]
-                found = store.releases_of_records(node.store, tx, bound.code, [number for _, number in changed])
+                seq = changed[-1].change_seq
+                found = store.releases_of_records(node.store, tx, bound.code, [row.id for row in changed])
                 if found:
                     self._cursors[bound.code] = seq
                     return seq, list(dict.fromkeys(release.record_id for release in found))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -52,6 +53,8 @@ from connector_psi.node.subjects import Subjects
 from connector_psi.node.witnessing import Witnessing
 from connector_psi.storage import records
 
+T = TypeVar("T")
+R = TypeVar("R")
 logger = structlog.get_logger("connector_psi.node")
 
 MAX_PAUSE_S = 30.0
@@ -95,7 +98,7 @@ class Service:
         self.registration = Registration(self.node)
         self.peering = Peering(self.node)
         self.publishing = Publishing(self.node)
-        self.deltas = Deltas(self.node)
+        self.deltas = Deltas(self.node, self.publishing)
         self.evaluation = Evaluation(self.node)
         self.querying = Querying(self.node, self.connector)
         self.review = Review(self.node)
@@ -206,13 +209,12 @@ class Service:
         self.node.check_alive()
         published: list[Published] = []
         failure: ConnectorError | None = None
-        for code in self.publishing.due():
-            try:
-                published.append(self._publish(code))
-            except AuditError:
-                raise
-            except ConnectorError as error:
-                failure = failure or error
+        try:
+            self._each(self.publishing.due(), lambda code: published.append(self._publish(code)))
+        except AuditError:
+            raise
+        except ConnectorError as error:
+            failure = error
         if published:
             self.node.checkpoint()
         for code, epoch in self.publishing.retire():
@@ -228,20 +230,8 @@ class Service:
         Raises:
             ConnectorError: The first failure, after all sets had their turn.
         """
-        self.node.check_alive()
-        done = 0
-        failure: ConnectorError | None = None
-        for code in self.publishing.runnable():
-            for row in self.deltas.due(code) if self.publishing.takes_deltas(code) else ():
-                try:
-                    done += self.deltas.publish(code, row.epoch)
-                except AuditError:
-                    raise
-                except ConnectorError as error:
-                    failure = failure or error
-        if failure is not None:
-            raise failure
-        return done
+        due = [(code, row.epoch) for code in self.publishing.runnable() for row in self.deltas.due(code)]
+        return sum(self._each(due, lambda link: self.deltas.publish(*link)))
 
     def tick_query(self) -> int:
         """Take new sets and deltas and query changed records of every agreement, or what was granted by case, and
@@ -254,7 +244,7 @@ class Service:
         Raises:
             ConnectorError: The first failure, after all agreements had their turn.
         """
-        return self._each([bound.code for bound in self.node.agreements(QUERIER)], self._ask_everything)
+        return sum(self._each([bound.code for bound in self.node.agreements(QUERIER)], self._ask_everything))
 
     def look_for_sets(self, codes: Sequence[str]) -> int:
         """Take the new sets and deltas of some agreements. Returns how many deltas came.
@@ -262,7 +252,7 @@ class Service:
         Raises:
             ConnectorError: The first failure, after all agreements had their turn.
         """
-        return self._each(codes, self._look_for_sets)
+        return sum(self._each(codes, self._look_for_sets))
 
     def ask(self, codes: Sequence[str]) -> int:
         """Ask under some agreements with what came since, or was granted, and with some live records anew where an
@@ -271,15 +261,16 @@ class Service:
         Raises:
             ConnectorError: The first failure, after all agreements had their turn.
         """
-        return self._each(codes, self._ask)
+        return sum(self._each(codes, self._ask))
 
-    def _each(self, codes: Sequence[str], turn: Callable[[str], int]) -> int:
+    def _each(self, items: Iterable[T], turn: Callable[[T], R]) -> list[R]:
+        """Give each of some things its turn; the first failure is raised after all had theirs."""
         self.node.check_alive()
-        done = 0
+        done: list[R] = []
         failure: ConnectorError | None = None
-        for code in codes:
+        for item in items:
             try:
-                done += turn(code)
+                done.append(turn(item))
             except AuditError:
                 # This node's own log; a peer's that does not prove is a PeerError.
                 raise

@@ -100,7 +100,6 @@ class MatchingServicer(matching_pb2_grpc.MatchingServiceServicer):
         self, request: matching_pb2.GetDeltasRequest, context: Context
     ) -> Iterator[matching_pb2.GetDeltasResponse]:
         """The links of an epoch's chain from one on."""
-        self._service.publishing.note_deltas(_peer(context), request.agreement)
         for answer in self._service.deltas.answers(_peer(context), request.agreement, request.epoch, request.from_seq):
             yield matching_pb2.GetDeltasResponse(
                 delta=answer.delta, signature=answer.signature, proof=convert.leaf_proof_message(answer.proof)

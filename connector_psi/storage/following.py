@@ -1,38 +1,17 @@
-"""Which cases stand on which own records, and which records are told by which messages."""
+"""Which cases stand on which own records."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from connector_psi.domain.records import SourceSystem
 from connector_psi.storage.cases import QUERIER
-from connector_psi.storage.schema import cases, matches, message_names, records
-from connector_psi.storage.store import Store, Tx
+from connector_psi.storage.schema import cases, matches
+from connector_psi.storage.store import Tx
 
 # Below the limit of bound values of any SQLite.
 _IN_CHUNK = 500
-
-
-class Changed(NamedTuple):
-    """A record that changed, whatever became of it."""
-
-    change_seq: int
-    id: int
-    category: str
-
-
-def changed_after(tx: Tx, after_seq: int, limit: int) -> list[Changed]:
-    """Return the records changed after ``after_seq``, in the order of their changes."""
-    rows = tx.execute(
-        sa.select(records.c.change_seq, records.c.id, records.c.category)
-        .where(records.c.change_seq > after_seq)
-        .order_by(records.c.change_seq)
-        .limit(limit)
-    )
-    return [Changed(*row) for row in rows]
 
 
 def cases_of_records(
@@ -57,15 +36,3 @@ def cases_of_records(
         chunk = record_ids[start : start + _IN_CHUNK]
         found += [(row.peer, row.request_id) for row in tx.execute(query.where(matches.c.record_id.in_(chunk)))]
     return found
-
-
-def live_of_messages(store: Store, tx: Tx, source: SourceSystem, message_refs: Collection[str]) -> list[int]:
-    """Return the live records that some messages tell, under whichever name of the thing they are kept."""
-    wanted = [store.index_of("message", source.value, ref) for ref in message_refs]
-    kept = tx.execute(sa.select(message_names.c.kept_under).where(message_names.c.message_index.in_(wanted))).scalars()
-    rows = tx.execute(
-        sa.select(records.c.id)
-        .where(records.c.message_index.in_([*wanted, *kept]), records.c.state == "live")
-        .order_by(records.c.id)
-    )
-    return list(rows.scalars())

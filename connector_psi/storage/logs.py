@@ -86,15 +86,6 @@ class SqlLogBackend:
         """Keep a signed checkpoint."""
         tx.execute(sa.insert(log_checkpoints).values(size=size, note=note))
 
-    def read_nodes(self, tx: Tx, level: int, start: int, end: int) -> list[bytes]:
-        """Return the hashes of complete subtrees from ``start`` up to and not including ``end``, in order."""
-        rows = tx.execute(
-            sa.select(log_nodes.c.hash)
-            .where(log_nodes.c.level == level, log_nodes.c.idx >= start, log_nodes.c.idx < end)
-            .order_by(log_nodes.c.idx)
-        )
-        return [bytes(node_hash) for node_hash in rows.scalars()]
-
     def checkpoints(self, tx: Tx, start: int = 0, limit: int = -1) -> list[tuple[int, bytes]]:
         """Return ``(size, note)`` of signed checkpoints from a size on, smallest first."""
         query = sa.select(log_checkpoints.c.size, log_checkpoints.c.note).where(log_checkpoints.c.size >= start)

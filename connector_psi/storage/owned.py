@@ -134,19 +134,24 @@ RowOf = tuple[bytes, bytes]
 """Tag and lookup of a published row."""
 
 
-def changed_rows_of(store: Store, tx: Tx, agreement: str, epoch: int, record_id: int) -> list[RowOf] | None:
-    """Return the rows that a record has now, None if it did not change since its set was published."""
-    blob = tx.execute(
-        sa.select(changed_rows.c.sealed).where(
-            changed_rows.c.agreement == agreement,
-            changed_rows.c.epoch == epoch,
-            changed_rows.c.record_id == record_id,
-        )
-    ).scalar()
-    if blob is None:
-        return None
-    raw = store.unseal_raw(_CHANGED, blob)
-    return [(raw[at : at + _TAG], raw[at + _TAG : at + _ROW]) for at in range(0, len(raw), _ROW)]
+def changed_rows_among(
+    store: Store, tx: Tx, agreement: str, epoch: int, record_ids: Sequence[int]
+) -> dict[int, list[RowOf]]:
+    """Return the rows of some records now; what did not change since its set was published is left out."""
+    of_epoch = changed_rows.c.agreement == agreement, changed_rows.c.epoch == epoch
+    found: dict[int, list[RowOf]] = {}
+    for start in range(0, len(record_ids), _IN_CHUNK):
+        chunk = record_ids[start : start + _IN_CHUNK]
+        for row in tx.execute(
+            sa.select(changed_rows.c.record_id, changed_rows.c.sealed).where(
+                *of_epoch, changed_rows.c.record_id.in_(chunk)
+            )
+        ):
+            raw = store.unseal_raw(_CHANGED, row.sealed)
+            found[row.record_id] = [
+                (raw[at : at + _TAG], raw[at + _TAG : at + _ROW]) for at in range(0, len(raw), _ROW)
+            ]
+    return found
 
 
 def keep_changed_rows(store: Store, tx: Tx, agreement: str, epoch: int, rows: Mapping[int, Sequence[RowOf]]) -> None:

@@ -233,11 +233,6 @@ def update_recall(store: Store, tx: Tx, row: RecallRow, request_mac: bytes | Non
     tx.execute(sa.update(recalls).where(*_key(row.side, row.peer, row.recall_id)).values(**values))
 
 
-def drop_recall(tx: Tx, row: RecallRow) -> None:
-    """Delete a recall."""
-    tx.execute(sa.delete(recalls).where(*_key(row.side, row.peer, row.recall_id)))
-
-
 def drop_recalls_of_case(tx: Tx, side: str, peer: str, case_id: bytes) -> None:
     """Delete the recalls of a case."""
     tx.execute(sa.delete(recalls).where(recalls.c.side == side, recalls.c.peer == peer, recalls.c.case_id == case_id))

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -382,15 +382,36 @@ def withdraw(store: Store, tx: Tx, source: SourceSystem, source_ref: str, now_ms
     return int(found)
 
 
-def changed_after(tx: Tx, after_seq: int, limit: int) -> list[tuple[int, int]]:
-    """Return ``(change_seq, id)`` of the records changed after ``after_seq``, whatever became of them, in order."""
+class Changed(NamedTuple):
+    """A record that changed, whatever became of it."""
+
+    change_seq: int
+    id: int
+    category: str
+
+
+def changed_after(tx: Tx, after_seq: int, limit: int) -> list[Changed]:
+    """Return the records changed after ``after_seq``, in the order of their changes."""
     rows = tx.execute(
-        sa.select(records.c.change_seq, records.c.id)
+        sa.select(records.c.change_seq, records.c.id, records.c.category)
         .where(records.c.change_seq > after_seq)
         .order_by(records.c.change_seq)
         .limit(limit)
     )
-    return [(row.change_seq, row.id) for row in rows]
+    return [Changed(*row) for row in rows]
+
+
+def live_of_messages(store: Store, tx: Tx, source: SourceSystem, message_refs: Collection[str]) -> list[int]:
+    """Return the numbers of the live records that some messages tell, whichever name they are kept under."""
+    groups = [_message_index(store, source, ref) for ref in message_refs]
+    wanted = {*groups, *_kept_under(tx, groups)}
+    return list(
+        tx.execute(
+            sa.select(records.c.id)
+            .where(records.c.message_index.in_(wanted), records.c.state == _LIVE)
+            .order_by(records.c.id)
+        ).scalars()
+    )
 
 
 def is_withdrawn(tx: Tx, record_id: int) -> bool:
@@ -412,31 +433,15 @@ def live_after(store: Store, tx: Tx, after_seq: int, limit: int, now_ms: int) ->
     """Return live records changed after ``after_seq``, in order of change, at most ``limit``; hidden ones are not
     asked with.
     """
-    rows = tx.execute(
-        sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed)
-        .where(
-            records.c.change_seq > after_seq,
-            records.c.state == _LIVE,
-            records.c.hidden.is_(False),
-            sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
-        )
-        .order_by(records.c.change_seq)
-        .limit(limit)
-    )
-    return [
-        StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version)) for row in rows
-    ]
+    which = (records.c.change_seq > after_seq, *_may_be_asked(now_ms))
+    return _stored(store, tx.execute(_ASKED.where(*which).order_by(records.c.change_seq).limit(limit)))
 
 
 def eligible(
     store: Store, tx: Tx, categories: Sequence[str], now_ms: int, chunk: int = 2000
 ) -> Iterator[list[StoredRecord]]:
     """Yield, in chunks, the live records of some categories that may be published (hidden ones never are)."""
-    which = sa.and_(
-        records.c.hidden.is_(False),
-        records.c.category.in_(categories),
-        sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
-    )
+    which = sa.and_(records.c.category.in_(categories), *_may_be_asked(now_ms))
     return _live_in_chunks(store, tx, which, 0, chunk)
 
 
@@ -553,18 +558,12 @@ def _live_in_chunks(
 ) -> Iterator[list[StoredRecord]]:
     while True:
         rows = tx.execute(
-            sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed)
-            .where(records.c.id > last, records.c.state == _LIVE, which)
-            .order_by(records.c.id)
-            .limit(chunk)
+            _ASKED.where(records.c.id > last, records.c.state == _LIVE, which).order_by(records.c.id).limit(chunk)
         ).all()
         if not rows:
             return
         last = rows[-1].id
-        yield [
-            StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version))
-            for row in rows
-        ]
+        yield _stored(store, rows)
 
 
 def changed_until(tx: Tx, after_seq: int, until_ms: int, categories: Collection[str] | None = None) -> bool:
@@ -605,17 +604,8 @@ def live_of_id(store: Store, tx: Tx, record_id: int, now_ms: int) -> StoredRecor
 
 
 def _live_one(store: Store, tx: Tx, which: sa.ColumnElement[bool], now_ms: int) -> StoredRecord | None:
-    row = tx.execute(
-        sa.select(records.c.id, records.c.change_seq, records.c.version, records.c.sealed).where(
-            which,
-            records.c.state == _LIVE,
-            records.c.hidden.is_(False),
-            sa.or_(records.c.valid_until_ms.is_(None), records.c.valid_until_ms > now_ms),
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    return StoredRecord(row.id, row.change_seq, _decode(store.unseal_raw(_TABLE, row.sealed), row.version))
+    found = _stored(store, tx.execute(_ASKED.where(which, *_may_be_asked(now_ms))))
+    return found[0] if found else None
 
 
 def _ms(when: datetime | None) -> int | None:

@@ -54,14 +54,6 @@ def is_key_used(tx: Tx, key_id: str) -> bool:
     return tx.execute(sa.select(log_bodies.c.idx).where(log_bodies.c.key_id == key_id).limit(1)).first() is not None
 
 
-def count_bodies(tx: Tx, due_s: int) -> tuple[int, int]:
-    """Return how many bodies there are, and of how many the time was over at a time."""
-    late = sa.select(sa.func.count()).where(log_bodies.c.erase_after_s <= due_s)
-    return int(tx.execute(sa.select(sa.func.count()).select_from(log_bodies)).scalar() or 0), int(
-        tx.execute(late).scalar() or 0
-    )
-
-
 def put_hold(store: Store, tx: Tx, row: HoldRow) -> None:
     """Store a hold in the place of an earlier state of it."""
     tx.execute(sa.delete(log_holds).where(log_holds.c.hold_id == row.hold_id))

@@ -90,7 +90,7 @@ def _search(value: tuple[Path, int, bool]) -> list[tuple[bytes, bytes | None]]:
     path, rows, check_order = value
     with tickets.TicketFile.open(path, rows, check_order=check_order) as opened:
         wanted = [path.read_bytes()[:16].ljust(16, b"\0"), bytes(16), b"\xff" * 16]
-        return list(zip(wanted, opened.find_batch(b"".join(wanted)), strict=True))
+        return [(lookup, opened.find(lookup)) for lookup in wanted]
 
 
 def _is_what_was_sought(value: list[tuple[bytes, bytes | None]]) -> None:

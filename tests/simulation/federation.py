@@ -89,7 +89,6 @@ class DirectOwner:
 
     def get_deltas(self, agreement: str, epoch: int, from_seq: int) -> Iterator[ports.DeltaAnswer]:
         service = self._service("get_deltas")
-        service.publishing.note_deltas(self._caller, agreement)
         for answer in service.deltas.answers(self._caller, agreement, epoch, from_seq):
             yield answer
             self._federation.fault("after:get_deltas")

@@ -257,14 +257,14 @@ def test_a_file_is_sorted_and_found_in(tmp_path: Path) -> None:
     absent = Seeded(3).bytes(16 * 300)
     with TicketFile.open(tmp_path / "tickets", 1024) as file:
         assert len(file) == 1024
-        assert file.find_batch(lookups) == pieces(rows, 76)
-        assert file.find_batch(absent) == [None] * 300
+        assert [file.find(each) for each in pieces(lookups, 16)] == pieces(rows, 76)
+        assert [file.find(each) for each in pieces(absent, 16)] == [None] * 300
         assert [
             open_row(AGREEMENT, EPOCH, file.find(k) or b"", s)
             for k, s in zip(pieces(lookups, 16), pieces(keys, 32), strict=True)
         ] == some
         with pytest.raises(ValueError, match="16 bytes"):
-            file.find_batch(absent[:17])
+            file.find(absent[:17])
     with pytest.raises(ValueError, match="closed"):
         file.find(lookups[:16])
 
