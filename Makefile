@@ -6,7 +6,9 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test crash-long large-long soak fuzz fuzz-long mutants lint bench protos docs clean
 
-$(STAMP): pyproject.toml constraints.txt
+KERNEL := $(wildcard connector_psi/oprf/kernel/*.[ch])
+
+$(STAMP): pyproject.toml constraints.txt $(KERNEL)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)

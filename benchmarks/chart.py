@@ -31,7 +31,7 @@ from pair import BOXES, Pair
 from prf import machine
 from publish import containers
 
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 
 TOKENS = (20_000, 50_000, 100_000)
 DECLARATIONS = (500, 1_000, 2_000)

@@ -32,7 +32,7 @@ from prf import machine
 from publish import containers, prf_rate
 
 from connector_psi.encoding import tickets
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 from connector_psi.rpc.v1 import registry_pb2
 
 ALERTS = 100_000

@@ -38,7 +38,7 @@ from connector_psi.encoding import deltas as links
 from connector_psi.encoding.bloom import Filter
 from connector_psi.encoding.livetokens import EMPTY_BYTES, ENTRY, OUTPUT_BYTES, LiveTokens
 from connector_psi.encoding.tickets import TicketFile
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 from connector_psi.protocol import messages
 from connector_psi.protocol.querier import SetView
 

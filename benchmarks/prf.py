@@ -24,7 +24,10 @@ from statistics import median
 from typing import Any, TypeVar
 
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import BatchGroup, SecretScalar, SodiumGroup, default_group
+from connector_psi.oprf.backends import default_group
+from connector_psi.oprf.group import BatchGroup, SecretScalar
+from connector_psi.oprf.hashing import expand_message_xmd
+from connector_psi.oprf.sodium import SodiumGroup
 
 P2_TARGET_WALL_US = 350
 STEPS = ("blind", "blind_evaluate", "prove", "verify_proof", "finalize")
@@ -74,7 +77,7 @@ def plain_prf(secret: SecretScalar, tokens: list[bytes]) -> bytes:
     key = secret.reveal()
     outputs = []
     for token in tokens:
-        element = rbcl.crypto_core_ristretto255_from_hash(suite.expand_message_xmd(token, b"HashToGroup-" + CONTEXT))
+        element = rbcl.crypto_core_ristretto255_from_hash(expand_message_xmd(token, b"HashToGroup-" + CONTEXT))
         outputs.append(_output(token, rbcl.crypto_scalarmult_ristretto255(key, element)))
     return b"".join(outputs)
 
@@ -91,7 +94,7 @@ def plain_query(keys: suite.KeyPair, tokens: list[bytes], blinds: list[bytes]) -
     key = keys.secret.reveal()
     tag = b"HashToGroup-" + CONTEXT
     blinded = [
-        mul(scalar, rbcl.crypto_core_ristretto255_from_hash(suite.expand_message_xmd(token, tag)))
+        mul(scalar, rbcl.crypto_core_ristretto255_from_hash(expand_message_xmd(token, tag)))
         for scalar, token in zip(blinds, tokens, strict=True)
     ]
     evaluated = [mul(key, element) for element in blinded]
@@ -102,7 +105,7 @@ def plain_query(keys: suite.KeyPair, tokens: list[bytes], blinds: list[bytes]) -
         return [scalar(_lp(seed) + i.to_bytes(2, "big") + _lp(c) + _lp(d) + b"Composite") for i, (c, d) in pairs]
 
     def scalar(message: bytes) -> bytes:
-        wide = suite.expand_message_xmd(message, b"HashToScalar-" + CONTEXT)
+        wide = expand_message_xmd(message, b"HashToScalar-" + CONTEXT)
         reduced: bytes = rbcl.crypto_core_ristretto255_scalar_reduce(wide)
         return reduced
 

@@ -36,7 +36,7 @@ from connector_psi.encoding import manifest as manifests
 from connector_psi.node import setup
 from connector_psi.node.service import Service
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 from connector_psi.protocol.owner import EncodeItem, SetEncoder, derive_class_keys
 from connector_psi.protocol.tokens import record_tokens
 from connector_psi.rpc.client import PeerConnector

@@ -76,7 +76,7 @@ for _name, _group in (
 
 def _version(value: bool) -> None:
     if value:
-        from connector_psi.oprf.group import backend_name  # noqa: PLC0415 - only this option needs it
+        from connector_psi.oprf.backends import backend_name  # noqa: PLC0415 - only this option needs it
 
         sys.stdout.write(f"connector-psi {package_version('connector-psi')} (PRF: {backend_name()})\n")
         raise typer.Exit

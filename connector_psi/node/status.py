@@ -15,7 +15,7 @@ from connector_psi.errors import PurposeRefusedError
 from connector_psi.node import outbox
 from connector_psi.node.node import OWNER, Node, from_millis, millis
 from connector_psi.node.publishing import newest_set
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 from connector_psi.storage import accesses, cases, figures, owned, policies, queried, recalls, records, witnesses
 from connector_psi.storage.policies import PolicyRow
 

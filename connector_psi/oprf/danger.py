@@ -6,7 +6,8 @@ divide by the difference of the challenges. ``import-linter`` keeps this module 
 
 from __future__ import annotations
 
-from connector_psi.oprf.group import BatchGroup, SecretScalar, default_group
+from connector_psi.oprf.backends import default_group
+from connector_psi.oprf.group import BatchGroup, SecretScalar
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements, KeyPair, _prove
 
 

@@ -21,14 +21,16 @@ position of a bad element shows. Not handled: mode POPRF, other suites.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import lru_cache
 from hashlib import sha512
 from typing import Final, NewType
 
+import numpy as np
+
 from connector_psi.errors import FormatError, InvalidElementError, KeyUnavailableError, ProofError, ProtocolError
+from connector_psi.oprf.backends import default_group
 from connector_psi.oprf.group import (
     ELEMENT_BYTES,
     SCALAR_BYTES,
@@ -36,13 +38,19 @@ from connector_psi.oprf.group import (
     BatchGroup,
     Scalars,
     SecretScalar,
-    default_group,
+)
+from connector_psi.oprf.hashing import (
+    LENGTH_AND_ZERO,
+    MAX_INPUT_BYTES,
+    OUTPUT_BYTES,
+    Z_PAD,
+    dst_prime,
+    expand_message_xmd,
+    lp,
 )
 
 SEED_BYTES: Final = 32
 PROOF_BYTES: Final = 2 * SCALAR_BYTES
-OUTPUT_BYTES: Final = 64
-MAX_INPUT_BYTES: Final = 2**16 - 1
 MAX_PROOF_ELEMENTS: Final = 2**16
 """The index of an element in a proof is hashed as two bytes (RFC 9497 section 2.2.1)."""
 
@@ -52,6 +60,20 @@ EvaluatedElements = NewType("EvaluatedElements", bytes)
 """Packed evaluated elements, ``n * 32`` bytes: what an owner answers."""
 PrfOutputs = NewType("PrfOutputs", bytes)
 """Packed outputs, ``n * 64`` bytes. They never travel to the holder of the key."""
+
+
+_ELEMENT = np.dtype((np.void, ELEMENT_BYTES))
+_COMPOSITE = np.dtype(
+    [
+        ("index", ">u2"),
+        ("size", ">u2"),
+        ("blinded", _ELEMENT),
+        ("size_again", ">u2"),
+        ("evaluated", _ELEMENT),
+        ("label", "S9"),
+    ]
+)
+"""What follows the seed in the hash of one pair. From: RFC 9497 section 2.2.1, ComputeComposites."""
 
 
 class Mode(IntEnum):
@@ -92,9 +114,9 @@ def derive_key_pair(seed: bytes, info: bytes, mode: Mode = Mode.VOPRF, *, group:
     if len(seed) != SEED_BYTES:
         raise FormatError("a key seed is 32 bytes")
     chosen = group or default_group()
-    derive_input = seed + _lp(info)
+    derive_input = seed + lp(info)
     for counter in range(256):
-        scalar = _hash_to_scalars([derive_input + bytes([counter])], b"DeriveKeyPair" + _context(mode), chosen)
+        scalar = hash_to_scalar(derive_input + bytes([counter]), b"DeriveKeyPair" + _context(mode), group=chosen)
         if any(scalar):
             secret = SecretScalar(scalar)
             return KeyPair(secret, public_key(secret, group=chosen))
@@ -130,9 +152,9 @@ def blind(
 
     Source: RFC 9497 sections 3.3.1 and 3.3.2, Blind.
     """
-    chosen = group or default_group()
     _require_batch(len(inputs), (blinds, SCALAR_BYTES))
-    return BlindedElements(chosen.scalar_mul_each(blinds, _hash_to_group(inputs, mode, chosen)))
+    _require_inputs(inputs)
+    return BlindedElements((group or default_group()).blind(blinds, inputs, _hash_to_group_dst(mode)))
 
 
 def blind_evaluate(
@@ -268,9 +290,9 @@ def finalize(
     Source: RFC 9497 section 3.3.1, Finalize.
     """
     del mode
-    chosen = group or default_group()
     _require_batch(len(inputs), (blinds, SCALAR_BYTES), (evaluated, ELEMENT_BYTES))
-    return _hash_outputs(inputs, chosen.scalar_mul_each(chosen.scalar_invert(blinds), evaluated))
+    _require_inputs(inputs)
+    return PrfOutputs((group or default_group()).finalize(blinds, inputs, evaluated))
 
 
 def evaluate(
@@ -296,24 +318,42 @@ def evaluate(
 
     Source: RFC 9497 section 3.3.1, Evaluate.
     """
-    chosen = group or default_group()
     _require_batch(len(inputs))
-    return _hash_outputs(inputs, chosen.scalar_mul(secret, _hash_to_group(inputs, mode, chosen)))
+    _require_inputs(inputs)
+    outputs, _ = (group or default_group()).evaluate_tokens(secret, inputs, _hash_to_group_dst(mode))
+    return PrfOutputs(outputs)
 
 
-def expand_message_xmd(message: bytes, dst: bytes) -> bytes:
-    """Return 64 uniform bytes for ``message``, with SHA-512.
+def evaluate_and_derive(
+    secret: SecretScalar,
+    inputs: Sequence[bytes],
+    label: bytes,
+    mode: Mode = Mode.VOPRF,
+    *,
+    group: BatchGroup | None = None,
+) -> tuple[PrfOutputs, bytes]:
+    """Compute the outputs directly, and what is derived first of each.
 
     Args:
-        message: Of any length.
-        dst: Domain separation tag, 1 to 255 bytes.
+        secret: The key.
+        inputs: As for ``evaluate``.
+        label: What separates the derivation from others.
+        mode: The mode that the key was derived for.
+        group: The group backend; by default the process's.
+
+    Returns:
+        The outputs, and ``SHA-512(label || output || uint32(0))`` of each; ``n * 64`` bytes both, in the order of
+        ``inputs``.
 
     Raises:
-        FormatError: ``dst`` has another length.
-
-    Source: RFC 9380 section 5.3.1. Every use in this suite asks for 64 bytes, which is one block of output.
+        ProtocolError: the batch is empty.
+        FormatError: an input is too long.
+        InvalidElementError: an input maps to the identity; nobody knows such an input.
     """
-    return _expander(dst)(message)
+    _require_batch(len(inputs))
+    _require_inputs(inputs)
+    outputs, derived = (group or default_group()).evaluate_tokens(secret, inputs, _hash_to_group_dst(mode), label)
+    return PrfOutputs(outputs), derived
 
 
 def hash_to_scalar(
@@ -324,7 +364,7 @@ def hash_to_scalar(
     Source: RFC 9497 section 4.1.
     """
     tag = b"HashToScalar-" + _context(mode) if dst is None else dst
-    return _hash_to_scalars([message], tag, group or default_group())
+    return (group or default_group()).scalar_reduce(expand_message_xmd(message, tag))
 
 
 def _prove(
@@ -348,69 +388,40 @@ def _composite_weights(
     if count > MAX_PROOF_ELEMENTS:
         raise ProtocolError("a proof covers at most 65,536 elements")
     context = _context(Mode.VOPRF)
-    seed = _lp(sha512(_lp(public) + _lp(b"Seed-" + context)).digest())
-    size = ELEMENT_BYTES.to_bytes(2, "big")
-    messages = (
-        b"".join((seed, i.to_bytes(2, "big"), size, blinded[at : at + 32], size, evaluated[at : at + 32], b"Composite"))
-        for i, at in enumerate(range(0, len(blinded), ELEMENT_BYTES))
+    seed = lp(sha512(lp(public) + lp(b"Seed-" + context)).digest())
+    rows = np.empty(count, _COMPOSITE)
+    rows["index"], rows["size"], rows["size_again"], rows["label"] = (
+        np.arange(count),
+        ELEMENT_BYTES,
+        ELEMENT_BYTES,
+        b"Composite",
     )
-    return _hash_to_scalars(messages, b"HashToScalar-" + context, group)
+    rows["blinded"] = np.frombuffer(blinded, _ELEMENT)
+    rows["evaluated"] = np.frombuffer(evaluated, _ELEMENT)
+    # HashToScalar of seed || row, as expand_message_xmd has it, for the whole batch in two calls.
+    tag = dst_prime(b"HashToScalar-" + context)
+    first = group.sha512_each(Z_PAD + seed, rows.tobytes(), _COMPOSITE.itemsize, LENGTH_AND_ZERO + tag)
+    return group.scalar_reduce(group.sha512_each(b"", first, OUTPUT_BYTES, b"\x01" + tag))
 
 
 def _challenge(public: bytes, m: bytes, z: bytes, t: bytes, group: BatchGroup) -> Scalars:
     """Return ``c``; ``t`` is ``t2 || t3``. From: RFC 9497 section 2.2.1, GenerateProof."""
-    transcript = b"".join(map(_lp, (public, m, z, t[:ELEMENT_BYTES], t[ELEMENT_BYTES:]))) + b"Challenge"
-    return _hash_to_scalars([transcript], b"HashToScalar-" + _context(Mode.VOPRF), group)
+    transcript = b"".join(map(lp, (public, m, z, t[:ELEMENT_BYTES], t[ELEMENT_BYTES:]))) + b"Challenge"
+    return hash_to_scalar(transcript, group=group)
 
 
-def _hash_to_group(inputs: Sequence[bytes], mode: Mode, group: BatchGroup) -> bytes:
+def _hash_to_group_dst(mode: Mode) -> bytes:
+    return b"HashToGroup-" + _context(mode)
+
+
+def _require_inputs(inputs: Sequence[bytes]) -> None:
     if max(map(len, inputs)) > MAX_INPUT_BYTES:
         raise FormatError("an input is longer than 65,535 bytes")
-    return group.hash_to_group(b"".join(map(_expander(b"HashToGroup-" + _context(mode)), inputs)))
-
-
-def _hash_to_scalars(messages: Iterable[bytes], dst: bytes, group: BatchGroup) -> Scalars:
-    return group.scalar_reduce(b"".join(map(_expander(dst), messages)))
-
-
-def _hash_outputs(inputs: Sequence[bytes], elements: bytes) -> PrfOutputs:
-    size = ELEMENT_BYTES.to_bytes(2, "big")
-    starts = range(0, len(elements), ELEMENT_BYTES)
-    return PrfOutputs(
-        b"".join(
-            sha512(b"".join((_lp(value), size, elements[at : at + ELEMENT_BYTES], b"Finalize"))).digest()
-            for value, at in zip(inputs, starts, strict=True)
-        )
-    )
 
 
 def _context(mode: Mode) -> bytes:
     """Return contextString. From: RFC 9497 section 3.1, CreateContextString."""
     return b"OPRFV1-" + bytes([mode]) + b"-ristretto255-SHA512"
-
-
-@lru_cache(maxsize=16)
-def _expander(dst: bytes) -> Callable[[bytes], bytes]:
-    if not 1 <= len(dst) <= 255:
-        raise FormatError("a domain separation tag is 1 to 255 bytes")
-    dst_prime = dst + bytes([len(dst)])
-    # The first block is Z_pad, 128 zero bytes, for every message: its state is computed once.
-    padded = sha512(bytes(128))
-    tail, second = UNIFORM_BYTES.to_bytes(2, "big") + b"\x00" + dst_prime, b"\x01" + dst_prime
-
-    def expand(message: bytes) -> bytes:
-        first = padded.copy()
-        first.update(message + tail)
-        return sha512(first.digest() + second).digest()
-
-    return expand
-
-
-def _lp(value: bytes) -> bytes:
-    """Return ``I2OSP(len(value), 2) || value``."""
-    if len(value) > MAX_INPUT_BYTES:
-        raise FormatError("a value is longer than 65,535 bytes")
-    return len(value).to_bytes(2, "big") + value
 
 
 def _require_batch(count: int, *packed: tuple[bytes, int]) -> None:

@@ -16,6 +16,7 @@ from connector_psi.domain.records import TokenClass
 from connector_psi.encoding import tickets
 from connector_psi.errors import ProtocolError
 from connector_psi.oprf import suite
+from connector_psi.oprf.hashing import OUTPUT_BYTES
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
 from connector_psi.protocol import messages
 from connector_psi.protocol.tokens import Token
@@ -250,8 +251,8 @@ class SetEncoder:
         columns = batch.columns
         lookups: list[bytes] = []
         ticket_keys: list[bytes] = []
-        for start in range(0, len(batch.outputs), suite.OUTPUT_BYTES):
-            y = batch.outputs[start : start + suite.OUTPUT_BYTES]
+        for start in range(0, len(batch.outputs), OUTPUT_BYTES):
+            y = batch.outputs[start : start + OUTPUT_BYTES]
             j = self._next_j.get(y)
             if j is None:
                 j = self._published(y)

@@ -21,7 +21,7 @@ from connector_psi.encoding.deltas import Delta
 from connector_psi.encoding.tickets import ROW_BYTES, Ticket, TicketFile, open_row
 from connector_psi.errors import ProtocolError
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import default_group
+from connector_psi.oprf.backends import default_group
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
 from connector_psi.protocol import messages
 

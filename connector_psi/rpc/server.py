@@ -27,7 +27,7 @@ from connector_psi.errors import ConfigError
 from connector_psi.node.health import Condition
 from connector_psi.node.node import OWNER
 from connector_psi.node.service import Service
-from connector_psi.oprf.group import backend_name
+from connector_psi.oprf.backends import backend_name
 from connector_psi.rpc import interceptors, servicers
 from connector_psi.rpc.client import PeerConnector
 from connector_psi.rpc.local import Serving, serving_file, write_serving

@@ -41,7 +41,7 @@ from connector_psi.node.received import _check_request
 from connector_psi.node.registration import canonical
 from connector_psi.node.taking import check_leaf
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import default_group
+from connector_psi.oprf.backends import default_group
 from connector_psi.oprf.suite import EvaluatedElements
 from connector_psi.pack.reading import load_policy
 from connector_psi.protocol import messages

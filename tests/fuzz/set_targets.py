@@ -21,7 +21,7 @@ from connector_psi.errors import (
 )
 from connector_psi.keyring import FileMaster
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import default_group
+from connector_psi.oprf.backends import default_group
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
 from tests.fuzz.harness import Target, folder, promise
 from tests.fuzz.mutation import Shape

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from connector_psi.oprf import suite
-from connector_psi.oprf.group import default_group
+from connector_psi.oprf import hashing, suite
+from connector_psi.oprf.backends import default_group
 from connector_psi.protocol import messages
 
 HASH_TO_GROUP = b"HashToGroup-OPRFV1-\x01-ristretto255-SHA512"
@@ -38,7 +38,7 @@ def guesses(token: bytes, message: bytes, texts: Sequence[bytes]) -> Iterator[by
         message: Digest of the message that it stood in, 32 bytes.
         texts: What the token is made of, as one may write it.
     """
-    yield bytes(default_group().hash_to_group(suite.expand_message_xmd(token, HASH_TO_GROUP)))
+    yield bytes(default_group().hash_to_group(hashing.expand_message_xmd(token, HASH_TO_GROUP)))
     for value in (token, *texts):
         for name in _HASHES:
             yield hashlib.new(name, value).digest()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from connector_psi.errors import ConnectorError, InvalidElementError, PeerError
 from connector_psi.oprf import suite
-from connector_psi.oprf.group import GROUP_ORDER, SecretScalar, default_group
+from connector_psi.oprf.backends import default_group
+from connector_psi.oprf.group import GROUP_ORDER, SecretScalar
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements, Mode
 
 GROUP = default_group()

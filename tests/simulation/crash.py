@@ -34,7 +34,7 @@ from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType, Recor
 from connector_psi.errors import AuditError, ConnectorError
 from connector_psi.node import ports, publishing
 from connector_psi.node.service import Service
-from connector_psi.oprf.group import default_group
+from connector_psi.oprf.backends import default_group
 from connector_psi.pki import Role
 from connector_psi.storage import owned, queried, schema
 from connector_psi.storage import records as record_store
