@@ -60,6 +60,7 @@ INLINE vec v_majority(vec a, vec b, vec c) { return _mm512_ternarylogic_epi64(a,
 #define v_ror(a, n) _mm512_ror_epi64(a, n)
 INLINE mask v_equal(vec a, vec b) { return _mm512_cmpeq_epi64_mask(a, b); }
 INLINE vec v_select(mask m, vec a, vec b) { return _mm512_mask_mov_epi64(b, m, a); } /* m ? a : b */
+INLINE vec v_keep(mask m, vec a, vec b) { return _mm512_mask_mov_epi64(b, m, a); }   /* the same, where b is zero if m is set */
 INLINE mask m_and(mask a, mask b) { return a & b; }
 INLINE mask m_or(mask a, mask b) { return a | b; }
 INLINE mask m_xor(mask a, mask b) { return a ^ b; }
@@ -68,6 +69,14 @@ INLINE unsigned m_bits(mask a) { return a; } /* bit i is lane i */
 INLINE mask m_from_bits(unsigned bits) { return (mask)bits; }
 INLINE vec v_gather(const uint64_t *p, vec index) { return _mm512_i64gather_epi64(index, p, 8); }
 INLINE void v_scatter(uint64_t *p, vec index, vec a) { _mm512_i64scatter_epi64(p, index, a, 8); }
+INLINE vec v_gather_bytes(const uint8_t *p, long long step) /* 8 bytes a lane, step bytes apart */
+{
+    return _mm512_i64gather_epi64(_mm512_setr_epi64(0, step, 2 * step, 3 * step, 4 * step, 5 * step, 6 * step, 7 * step), p, 1);
+}
+INLINE vec v_swap_bytes(vec a)
+{
+    return _mm512_shuffle_epi8(a, _mm512_broadcast_i32x4(_mm_setr_epi8(7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8)));
+}
 
 #elif defined(KERNEL_AVX2)
 /* ---------------------------------------------------------------------------------------------------------------- */
@@ -94,6 +103,7 @@ INLINE vec v_majority(vec a, vec b, vec c) { return _mm256_or_si256(_mm256_and_s
 #define v_ror(a, n) _mm256_or_si256(_mm256_srli_epi64(a, n), _mm256_slli_epi64(a, 64 - (n)))
 INLINE mask v_equal(vec a, vec b) { return _mm256_cmpeq_epi64(a, b); }
 INLINE vec v_select(mask m, vec a, vec b) { return _mm256_blendv_epi8(b, a, m); }
+INLINE vec v_keep(mask m, vec a, vec b) { return _mm256_or_si256(b, _mm256_and_si256(a, m)); }
 INLINE mask m_and(mask a, mask b) { return _mm256_and_si256(a, b); }
 INLINE mask m_or(mask a, mask b) { return _mm256_or_si256(a, b); }
 INLINE mask m_xor(mask a, mask b) { return _mm256_xor_si256(a, b); }
@@ -111,6 +121,14 @@ INLINE void v_scatter(uint64_t *p, vec index, vec a)
     v_store(at, index);
     v_store(value, a);
     for (int lane = 0; lane < LANES; lane++) p[at[lane]] = value[lane];
+}
+INLINE vec v_gather_bytes(const uint8_t *p, long long step)
+{
+    return _mm256_i64gather_epi64((const long long *)(const void *)p, _mm256_setr_epi64x(0, step, 2 * step, 3 * step), 1);
+}
+INLINE vec v_swap_bytes(vec a)
+{
+    return _mm256_shuffle_epi8(a, _mm256_broadcastsi128_si256(_mm_setr_epi8(7, 6, 5, 4, 3, 2, 1, 0, 15, 14, 13, 12, 11, 10, 9, 8)));
 }
 
 #elif defined(KERNEL_PORTABLE)
@@ -138,6 +156,7 @@ INLINE vec v_majority(vec a, vec b, vec c) { return (a & b) | (c & (a | b)); }
 INLINE mask m_opaque(mask a) { __asm__("" : "+r"(a)); return a; }
 INLINE mask v_equal(vec a, vec b) { uint64_t x = a ^ b; return m_opaque(((x | (0 - x)) >> 63) - 1); }
 INLINE vec v_select(mask m, vec a, vec b) { return b ^ (m & (a ^ b)); }
+INLINE vec v_keep(mask m, vec a, vec b) { return b | (a & m); }
 INLINE mask m_and(mask a, mask b) { return a & b; }
 INLINE mask m_or(mask a, mask b) { return a | b; }
 INLINE mask m_xor(mask a, mask b) { return a ^ b; }
@@ -146,6 +165,14 @@ INLINE unsigned m_bits(mask a) { return (unsigned)(a & 1); }
 INLINE mask m_from_bits(unsigned bits) { return m_opaque(0 - (uint64_t)(bits & 1)); }
 INLINE vec v_gather(const uint64_t *p, vec index) { return p[index]; }
 INLINE void v_scatter(uint64_t *p, vec index, vec a) { p[index] = a; }
+INLINE vec v_gather_bytes(const uint8_t *p, long long step)
+{
+    (void)step;
+    vec a;
+    memcpy(&a, p, 8);
+    return a;
+}
+INLINE vec v_swap_bytes(vec a) { return __builtin_bswap64(a); }
 
 #else
 #error "field.h is included by ifma.c, avx2.c and portable.c"
@@ -704,58 +731,97 @@ INLINE mask fe_equal(fe a, fe b) { return words_equal(fe_freeze(a), fe_freeze(b)
 INLINE fe fe_negate_if(mask m, fe a) { return fe_select(m, fe_carry(fe_neg(a)), a); }
 INLINE fe fe_abs(fe a) { return fe_negate_if(fe_negative(a), a); }
 
-static fe fe_sqn(fe a, int times)
+/* Chains of squarings wait for one another: those of `pair` independent elements, one or two, go side by side. */
+INLINE void fe_sqn(fe *r, const fe *a, int times, int pair)
 {
-    do fe_square(&a, &a);
-    while (--times);
-    return a;
+    fe x[2];
+    for (int k = 0; k < pair; k++) fe_square(&x[k], &a[k]);
+    while (--times)
+        for (int k = 0; k < pair; k++) fe_square(&x[k], &x[k]);
+    for (int k = 0; k < pair; k++) r[k] = x[k];
+}
+
+INLINE void fe_mul_each(fe *r, const fe *a, const fe *b, int pair)
+{
+    for (int k = 0; k < pair; k++) fe_multiply(&r[k], &a[k], &b[k]);
 }
 
 /* a^(2^250 - 1), and a^11 beside it: the chain of Bernstein's Curve25519 (2006), 249 squarings and 10 multiplications. */
-static fe fe_pow_2_250_1(fe a, fe *a11)
+INLINE void fe_pow_2_250_1(fe *r, fe *a11, const fe *a, int pair)
 {
-    const fe a2 = fe_sq(a);
-    const fe a9 = fe_mul(a, fe_sqn(a2, 2));
-    *a11 = fe_mul(a9, a2);
-    const fe e5 = fe_mul(fe_sq(*a11), a9); /* a^(2^5 - 1) */
-    const fe e10 = fe_mul(fe_sqn(e5, 5), e5);
-    const fe e20 = fe_mul(fe_sqn(e10, 10), e10);
-    const fe e40 = fe_mul(fe_sqn(e20, 20), e20);
-    const fe e50 = fe_mul(fe_sqn(e40, 10), e10);
-    const fe e100 = fe_mul(fe_sqn(e50, 50), e50);
-    const fe e200 = fe_mul(fe_sqn(e100, 100), e100);
-    return fe_mul(fe_sqn(e200, 50), e50);
+    fe t[2], e5[2], e10[2], e20[2], e50[2];
+    fe_sqn(t, a, 1, pair);
+    fe_sqn(e5, t, 2, pair);
+    fe_mul_each(e5, e5, a, pair); /* a^9 */
+    fe_mul_each(a11, e5, t, pair);
+    fe_sqn(t, a11, 1, pair);
+    fe_mul_each(e5, t, e5, pair); /* a^(2^5 - 1), and so on */
+    fe_sqn(t, e5, 5, pair);
+    fe_mul_each(e10, t, e5, pair);
+    fe_sqn(t, e10, 10, pair);
+    fe_mul_each(e20, t, e10, pair);
+    fe_sqn(t, e20, 20, pair);
+    fe_mul_each(t, t, e20, pair);
+    fe_sqn(t, t, 10, pair);
+    fe_mul_each(e50, t, e10, pair);
+    fe_sqn(t, e50, 50, pair);
+    fe_mul_each(e20, t, e50, pair); /* a^(2^100 - 1) */
+    fe_sqn(t, e20, 100, pair);
+    fe_mul_each(t, t, e20, pair);
+    fe_sqn(t, t, 50, pair);
+    fe_mul_each(r, t, e50, pair);
 }
 
 /* a^(p - 2), the inverse; of zero it is zero. p - 2 = 2^255 - 21. */
-static fe fe_invert(fe a)
+static __attribute__((noinline)) fe fe_invert(fe a)
 {
-    fe a11;
-    const fe e = fe_pow_2_250_1(a, &a11);
-    return fe_mul(fe_sqn(e, 5), a11);
+    fe a11, e;
+    fe_pow_2_250_1(&e, &a11, &a, 1);
+    fe_sqn(&e, &e, 5, 1);
+    return fe_mul(e, a11);
 }
 
 /* a^((p - 5) / 8). (p - 5) / 8 = 2^252 - 3. */
-static fe fe_pow_p58(fe a)
+INLINE void fe_pow_p58(fe *r, const fe *a, int pair)
 {
-    fe a11;
-    const fe e = fe_pow_2_250_1(a, &a11);
-    return fe_mul(fe_sqn(e, 2), a);
+    fe a11[2], e[2];
+    fe_pow_2_250_1(e, a11, a, pair);
+    fe_sqn(e, e, 2, pair);
+    fe_mul_each(r, e, a, pair);
 }
 
 /* RFC 9496 section 4.2, SQRT_RATIO_M1: a root of u/v, or of SQRT_M1 * u/v where u/v has none; non-negative. Tells the
  * lanes where u/v has one. */
-static mask fe_sqrt_ratio(fe *root, fe u, fe v)
+INLINE void fe_sqrt_ratio_each(fe *root, mask *was_square, const fe *u, const fe *v, int pair)
 {
     const fe sqrt_m1 = FE_CONSTANT(SQRT_M1);
-    const fe v3 = fe_mul(fe_sq(v), v);
-    const fe v7 = fe_mul(fe_sq(v3), v);
-    const fe r = fe_mul(fe_mul(u, v3), fe_pow_p58(fe_mul(u, v7)));
-    const words check = fe_freeze(fe_mul(v, fe_sq(r)));
-    const fe minus_u = fe_carry(fe_neg(u));
-    const mask correct = words_equal(check, fe_freeze(fe_carry(u)));
-    const mask flipped = words_equal(check, fe_freeze(minus_u));
-    const mask flipped_i = words_equal(check, fe_freeze(fe_mul(minus_u, sqrt_m1)));
-    *root = fe_abs(fe_select(m_or(flipped, flipped_i), fe_mul(r, sqrt_m1), r));
-    return m_or(correct, flipped);
+    fe uv3[2], uv7[2], power[2];
+    for (int k = 0; k < pair; k++) {
+        const fe v3 = fe_mul(fe_sq(v[k]), v[k]);
+        uv3[k] = fe_mul(u[k], v3);
+        uv7[k] = fe_mul(fe_mul(uv3[k], v3), v[k]);
+    }
+    fe_pow_p58(power, uv7, pair);
+    for (int k = 0; k < pair; k++) {
+        const fe r = fe_mul(uv3[k], power[k]);
+        const words check = fe_freeze(fe_mul(v[k], fe_sq(r)));
+        const fe minus_u = fe_carry(fe_neg(u[k]));
+        const mask correct = words_equal(check, fe_freeze(u[k]));
+        const mask flipped = words_equal(check, fe_freeze(minus_u));
+        const mask flipped_i = words_equal(check, fe_freeze(fe_mul(minus_u, sqrt_m1)));
+        root[k] = fe_abs(fe_select(m_or(flipped, flipped_i), fe_mul(r, sqrt_m1), r));
+        was_square[k] = m_or(correct, flipped);
+    }
+}
+
+static __attribute__((noinline)) mask fe_sqrt_ratio(fe *root, fe u, fe v)
+{
+    mask was_square;
+    fe_sqrt_ratio_each(root, &was_square, &u, &v, 1);
+    return was_square;
+}
+
+static __attribute__((noinline)) void fe_sqrt_ratio_pair(fe root[2], mask was_square[2], const fe u[2], const fe v[2])
+{
+    fe_sqrt_ratio_each(root, was_square, u, v, 2);
 }

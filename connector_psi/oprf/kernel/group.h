@@ -96,14 +96,18 @@ INLINE vec digit_abs(vec nibble, mask *minus)
 /* table[|digit| - 1], or the identity for zero. Every entry is read, whatever the digit. */
 INLINE cached table_select(const cached table[8], vec magnitude)
 {
-    const fe one = FE_CONSTANT(ONE);
-    cached r = {one, one, fe_carry(fe_add(one, one)), fe_zero()};
+    const mask none = v_equal(magnitude, v_set1(0));
+    cached r = {fe_zero(), fe_zero(), fe_zero(), fe_zero()};
+    r.ypx.v[0] = r.ymx.v[0] = v_keep(none, v_set1(1), v_set1(0));
+    r.z2.v[0] = v_keep(none, v_set1(2), v_set1(0));
     for (int j = 0; j < 8; j++) {
         const mask here = v_equal(magnitude, v_set1((uint64_t)j + 1));
-        r.ypx = fe_select(here, table[j].ypx, r.ypx);
-        r.ymx = fe_select(here, table[j].ymx, r.ymx);
-        r.z2 = fe_select(here, table[j].z2, r.z2);
-        r.t2d = fe_select(here, table[j].t2d, r.t2d);
+        for (int i = 0; i < LIMBS; i++) {
+            r.ypx.v[i] = v_keep(here, table[j].ypx.v[i], r.ypx.v[i]);
+            r.ymx.v[i] = v_keep(here, table[j].ymx.v[i], r.ymx.v[i]);
+            r.z2.v[i] = v_keep(here, table[j].z2.v[i], r.z2.v[i]);
+            r.t2d.v[i] = v_keep(here, table[j].t2d.v[i], r.t2d.v[i]);
+        }
     }
     return r;
 }
@@ -128,15 +132,14 @@ static __attribute__((noinline)) void point_mul(point *r, const point *p, const 
     point acc = point_identity();
     table_make(table, p);
     for (int i = 63; i >= 0; i--) {
+        /* T is needed by additions and by what comes after the last digit. */
         if (i != 63) {
-            point_double(&acc, &acc, 0);
-            point_double(&acc, &acc, 0);
-            point_double(&acc, &acc, 0);
+            for (int j = 0; j < 3; j++) point_double(&acc, &acc, 0);
             point_double(&acc, &acc, 1);
         }
         const vec magnitude = digit_abs(digit_nibble(k, i), &minus);
         chosen = table_select(table, magnitude);
-        point_add(&acc, &acc, &chosen, minus, 1);
+        point_add(&acc, &acc, &chosen, minus, i == 0);
     }
     *r = acc;
 }
@@ -182,19 +185,22 @@ static void base_table_make(void)
 /* k B. */
 static __attribute__((noinline)) void base_mul(point *r, const digits *k)
 {
-    const fe one = FE_CONSTANT(ONE);
     point acc = point_identity();
     for (int odd = 1; odd >= 0; odd--) {
         for (int w = 0; w < 32; w++) {
             mask minus;
             const vec magnitude = digit_abs(digit_nibble(k, 2 * w + odd), &minus);
-            niels chosen = {one, one, fe_zero()};
+            const mask none = v_equal(magnitude, v_set1(0));
+            niels chosen = {fe_zero(), fe_zero(), fe_zero()};
+            chosen.ypx.v[0] = chosen.ymx.v[0] = v_keep(none, v_set1(1), v_set1(0));
             for (int j = 0; j < 8; j++) {
                 const mask here = v_equal(magnitude, v_set1((uint64_t)j + 1));
-                const niels entry = niels_broadcast(&base_table[w][j]);
-                chosen.ypx = fe_select(here, entry.ypx, chosen.ypx);
-                chosen.ymx = fe_select(here, entry.ymx, chosen.ymx);
-                chosen.t2d = fe_select(here, entry.t2d, chosen.t2d);
+                const niels_lane *entry = &base_table[w][j];
+                for (int i = 0; i < LIMBS; i++) {
+                    chosen.ypx.v[i] = v_keep(here, v_set1(entry->ypx[i]), chosen.ypx.v[i]);
+                    chosen.ymx.v[i] = v_keep(here, v_set1(entry->ymx[i]), chosen.ymx.v[i]);
+                    chosen.t2d.v[i] = v_keep(here, v_set1(entry->t2d[i]), chosen.t2d.v[i]);
+                }
             }
             point_add_niels(&acc, &acc, &chosen, minus, 1);
         }
@@ -291,28 +297,29 @@ static __attribute__((noinline)) void points_double_encode(words *out, const poi
 
 /* ---- Hashing to the group ------------------------------------------------------------------------------------------- */
 
-/* RFC 9496 section 4.3.4, MAP. */
-static __attribute__((noinline)) point point_map(words uniform)
+/* RFC 9496 section 4.3.4: the sum of the MAPs of both halves, whose roots are taken side by side. */
+static __attribute__((noinline)) void point_from_uniform(point *r, words first, words second)
 {
-    const fe one = FE_CONSTANT(ONE), d = FE_CONSTANT(D), t = fe_load(uniform);
-    const fe r = fe_mul(FE_CONSTANT(SQRT_M1), fe_sq(t));
-    const fe u = fe_mul(fe_add(r, one), FE_CONSTANT(ONE_MINUS_D_SQ));
-    const fe v = fe_mul(fe_sub(fe_carry(fe_neg(one)), fe_mul(r, d)), fe_add(r, d));
-    fe s;
-    const mask was_square = fe_sqrt_ratio(&s, u, v);
-    const fe s_prime = fe_carry(fe_neg(fe_abs(fe_mul(s, t))));
-    s = fe_select(was_square, s, s_prime);
-    const fe c = fe_select(was_square, fe_carry(fe_neg(one)), r);
-    const fe n = fe_carry(fe_sub(fe_mul(fe_mul(c, fe_sub(r, one)), FE_CONSTANT(D_MINUS_ONE_SQ)), v));
-    const fe w0 = fe_mul(fe_add(s, s), v), w1 = fe_mul(n, FE_CONSTANT(SQRT_AD_MINUS_ONE));
-    const fe ss = fe_sq(s);
-    const fe w2 = fe_sub(one, ss), w3 = fe_add(one, ss);
-    return (point){fe_mul(w0, w3), fe_mul(w2, w1), fe_mul(w1, w3), fe_mul(w0, w2)};
-}
-
-/* RFC 9496 section 4.3.4, element derivation: the sum of two maps. */
-static void point_from_uniform(point *r, words first, words second)
-{
-    const point p = point_map(first), q = point_map(second);
-    point_add_points(r, &p, &q);
+    const fe one = FE_CONSTANT(ONE), d = FE_CONSTANT(D), minus_one = fe_carry(fe_neg(one));
+    const fe t[2] = {fe_load(first), fe_load(second)};
+    fe square[2], u[2], v[2], root[2];
+    mask was_square[2];
+    point p[2];
+    for (int k = 0; k < 2; k++) {
+        square[k] = fe_mul(FE_CONSTANT(SQRT_M1), fe_sq(t[k])); /* r of the RFC */
+        u[k] = fe_mul(fe_add(square[k], one), FE_CONSTANT(ONE_MINUS_D_SQ));
+        v[k] = fe_mul(fe_sub(minus_one, fe_mul(square[k], d)), fe_add(square[k], d));
+    }
+    fe_sqrt_ratio_pair(root, was_square, u, v);
+    for (int k = 0; k < 2; k++) {
+        const fe other = fe_carry(fe_neg(fe_abs(fe_mul(root[k], t[k]))));
+        const fe s = fe_select(was_square[k], root[k], other);
+        const fe c = fe_select(was_square[k], minus_one, square[k]);
+        const fe n = fe_carry(fe_sub(fe_mul(fe_mul(c, fe_sub(square[k], one)), FE_CONSTANT(D_MINUS_ONE_SQ)), v[k]));
+        const fe w0 = fe_mul(fe_add(s, s), v[k]), w1 = fe_mul(n, FE_CONSTANT(SQRT_AD_MINUS_ONE));
+        const fe ss = fe_sq(s);
+        const fe w2 = fe_sub(one, ss), w3 = fe_add(one, ss);
+        p[k] = (point){fe_mul(w0, w3), fe_mul(w2, w1), fe_mul(w1, w3), fe_mul(w0, w2)};
+    }
+    point_add_points(r, &p[0], &p[1]);
 }

@@ -88,25 +88,24 @@ static __attribute__((noinline)) void sha512_compress(vec h[8], vec w[16], mask 
 static void sha512_lanes(uint8_t *out, const sha512_state *start, message m[LANES])
 {
     vec h[8], w[16];
-    uint64_t schedule[16][LANES];
-    uint8_t block[128] = {0};
+    uint64_t each[LANES];
+    uint8_t blocks[LANES][128] = {{0}};
     unsigned running = ALL_LANES;
     for (int i = 0; i < 8; i++) h[i] = v_set1(start->h[i]);
     while (running) {
         const unsigned active = running;
         for (int lane = 0; lane < LANES; lane++) {
             if (active >> lane & 1) {
-                message_block(&m[lane], block);
+                message_block(&m[lane], blocks[lane]);
                 if (m[lane].finished) running &= ~(1u << lane);
             }
-            for (int t = 0; t < 16; t++) schedule[t][lane] = load_be64(block + 8 * t);
         }
-        for (int t = 0; t < 16; t++) w[t] = v_load(schedule[t]);
+        for (int t = 0; t < 16; t++) w[t] = v_swap_bytes(v_gather_bytes(blocks[0] + 8 * t, 128));
         sha512_compress(h, w, m_from_bits(active));
     }
     for (int i = 0; i < 8; i++) {
-        v_store(schedule[i], h[i]);
-        for (int lane = 0; lane < LANES; lane++) store_be64(out + 64 * lane + 8 * i, schedule[i][lane]);
+        v_store(each, h[i]);
+        for (int lane = 0; lane < LANES; lane++) store_be64(out + 64 * lane + 8 * i, each[lane]);
     }
 }
 
