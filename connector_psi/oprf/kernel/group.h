@@ -212,26 +212,47 @@ static __attribute__((noinline)) void base_mul(point *r, const digits *k)
 
 /* ---- Encodings ------------------------------------------------------------------------------------------------------ */
 
-/* RFC 9496 section 4.3.1, Decode; tells the lanes that hold the one encoding of an element, zero (the identity) included.
- * What it gives in the others is a point of no meaning, and must not be used. */
+/* RFC 9496 section 4.3.1, Decode, of `pair` vectors; tells the lanes that hold the one encoding of an element, zero (the
+ * identity) included. What it gives in the others is a point of no meaning, and must not be used. */
+INLINE void points_decode(point *r, mask *good, const words *in, int pair)
+{
+    const fe one = FE_CONSTANT(ONE);
+    fe s[2], u1[2], u2[2], v[2], ones[2] = {one, one}, square[2], root[2];
+    mask was_square[2];
+    for (int k = 0; k < pair; k++) {
+        s[k] = fe_load(in[k]);
+        const fe ss = fe_sq(s[k]);
+        u1[k] = fe_carry(fe_sub(one, ss));
+        u2[k] = fe_carry(fe_add(one, ss));
+        const fe u2_sqr = fe_sq(u2[k]);
+        v[k] = fe_carry(fe_sub(fe_carry(fe_neg(fe_mul(FE_CONSTANT(D), fe_sq(u1[k])))), u2_sqr));
+        square[k] = fe_mul(v[k], u2_sqr);
+    }
+    fe_sqrt_ratio_each(root, was_square, ones, square, pair);
+    for (int k = 0; k < pair; k++) {
+        const fe den_x = fe_mul(root[k], u2[k]);
+        const fe den_y = fe_mul(fe_mul(root[k], den_x), v[k]);
+        r[k].x = fe_abs(fe_mul(fe_add(s[k], s[k]), den_x));
+        r[k].y = fe_mul(u1[k], den_y);
+        r[k].z = one;
+        r[k].t = fe_mul(r[k].x, r[k].y);
+        /* A top bit, and values from p on, come back otherwise. */
+        const mask canonical = words_equal(fe_freeze(s[k]), in[k]);
+        const mask no_element = m_or(m_not(was_square[k]), m_or(fe_negative(r[k].t), fe_is_zero(r[k].y)));
+        good[k] = m_not(m_or(m_or(words_odd(in[k]), m_not(canonical)), no_element));
+    }
+}
+
 static __attribute__((noinline)) mask point_decode(point *r, words in)
 {
-    const fe one = FE_CONSTANT(ONE), s = fe_load(in);
-    const mask canonical = words_equal(fe_freeze(s), in); /* a top bit, and values from p on, come back otherwise */
-    const fe ss = fe_sq(s);
-    const fe u1 = fe_carry(fe_sub(one, ss)), u2 = fe_carry(fe_add(one, ss));
-    const fe u2_sqr = fe_sq(u2);
-    const fe v = fe_carry(fe_sub(fe_neg(fe_mul(FE_CONSTANT(D), fe_sq(u1))), u2_sqr));
-    fe root;
-    const mask was_square = fe_sqrt_ratio(&root, one, fe_mul(v, u2_sqr));
-    const fe den_x = fe_mul(root, u2);
-    const fe den_y = fe_mul(fe_mul(root, den_x), v);
-    r->x = fe_abs(fe_mul(fe_add(s, s), den_x));
-    r->y = fe_mul(u1, den_y);
-    r->z = one;
-    r->t = fe_mul(r->x, r->y);
-    const mask refused = m_or(m_or(words_odd(in), m_not(canonical)), m_or(m_not(was_square), m_or(fe_negative(r->t), fe_is_zero(r->y))));
-    return m_not(refused);
+    mask good;
+    points_decode(r, &good, &in, 1);
+    return good;
+}
+
+static __attribute__((noinline)) void point_decode_pair(point r[2], mask good[2], const words in[2])
+{
+    points_decode(r, good, in, 2);
 }
 
 /* RFC 9496 section 4.3.2, Encode. */

@@ -39,7 +39,7 @@ static workspace *workspace_new(void)
 /* Registers and spilled values of the functions that have returned lie on the stack below. */
 static __attribute__((noinline)) void wipe_stack(void)
 {
-    uint8_t area[40 * 1024];
+    uint8_t area[48 * 1024];
     kernel_wipe(area, sizeof area);
 }
 
@@ -104,6 +104,15 @@ INLINE int decode(point *p, const uint8_t *elements, size_t at, size_t n, int id
     return m_bits(good) == ALL_LANES ? KERNEL_OK : KERNEL_BAD_ELEMENT;
 }
 
+INLINE int decode_pair(point p[2], const uint8_t *elements, size_t at, size_t n)
+{
+    const words in[2] = {words_load(elements, 32, at, n), words_load(elements, 32, at + LANES, n)};
+    mask good[2];
+    point_decode_pair(p, good, in);
+    const mask both = m_and(m_and(good[0], m_not(words_zero(in[0]))), m_and(good[1], m_not(words_zero(in[1]))));
+    return m_bits(both) == ALL_LANES ? KERNEL_OK : KERNEL_BAD_ELEMENT;
+}
+
 static int op_hash_to_group(uint8_t *out, const uint8_t *uniform, size_t n)
 {
     for (size_t at = 0; at < n; at += LANES) {
@@ -120,15 +129,16 @@ static int op_multiply(uint8_t *out, const uint8_t *scalars, size_t scalar_step,
     workspace *ws = workspace_new();
     int status = ws ? KERNEL_OK : KERNEL_NO_MEMORY;
     for (size_t at = 0; at < n && !status; at += CHUNK) {
-        const size_t end = least(n, at + CHUNK);
-        for (size_t v = 0; at + v * LANES < end && !status; v++) {
-            status = decode(&ws->points[v], elements, at + v * LANES, end, 0);
-            if (!status) {
-                ws->scalars[v] = digits_load(scalars, scalar_step, at + v * LANES, end);
-                point_mul(&ws->points[v], &ws->points[v], &ws->scalars[v]);
-            }
+        const size_t end = least(n, at + CHUNK), vectors = (end - at + LANES - 1) / LANES;
+        size_t v = 0;
+        for (; v + 2 <= vectors && !status; v += 2) status = decode_pair(&ws->points[v], elements, at + v * LANES, end);
+        if (v < vectors && !status) status = decode(&ws->points[v], elements, at + v * LANES, end, 0);
+        if (status) break;
+        for (v = 0; v < vectors; v++) {
+            ws->scalars[v] = digits_load(scalars, scalar_step, at + v * LANES, end);
+            point_mul(&ws->points[v], &ws->points[v], &ws->scalars[v]);
         }
-        if (!status) status = encode_doubled(out + 32 * at, ws, 0, end - at);
+        status = encode_doubled(out + 32 * at, ws, 0, end - at);
     }
     workspace_end(ws);
     return status;
@@ -167,9 +177,9 @@ static int op_add(uint8_t *out, const uint8_t *a, const uint8_t *b, int subtract
 static int op_check(const uint8_t *elements, size_t n)
 {
     int status = KERNEL_OK;
-    for (size_t at = 0; at < n && !status; at += LANES) {
-        point p;
-        status = decode(&p, elements, at, n, 0);
+    for (size_t at = 0; at < n && !status; at += 2 * LANES) {
+        point p[2];
+        status = at + LANES < n ? decode_pair(p, elements, at, n) : decode(p, elements, at, n, 0);
     }
     return status;
 }
