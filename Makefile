@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash-long large-long soak fuzz fuzz-long mutants lint bench bench-peers bench-kernel protos docs clean
+.PHONY: demo test crash-long large-long soak ct sanitize fuzz fuzz-long mutants lint bench bench-peers bench-kernel protos docs clean
 
 KERNEL := $(wildcard connector_psi/oprf/kernel/*.[ch])
 
@@ -38,6 +38,15 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.faults.soak --minutes $(SOAK_MINUTES) --dir $(SOAK_DIR) --seed $(SOAK_SEED) --rate $(SOAK_RATE)
 	$(BIN)/python -m pytest -m slow -s tests/faults tests/simulation/test_histories.py tests/simulation/test_inbox.py tests/simulation/test_idempotency.py
 	$(MAKE) --no-print-directory crash-long large-long
+
+# The PRF kernel below Python: constant time (machine code, valgrind, running times; some 15 minutes), and sanitizers.
+CT_SAMPLES ?= 1000000
+
+ct: $(STAMP)
+	$(BIN)/python -m tests.kernel ct --samples $(CT_SAMPLES)
+
+sanitize: $(STAMP)
+	$(BIN)/python -m tests.kernel sanitize
 
 # Random and mutated bytes into every decoder: seconds for each of them, and the names of some (default: all).
 FUZZ_SECONDS ?= 60

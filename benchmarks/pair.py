@@ -255,7 +255,7 @@ class Served:
         until = time.monotonic() + timeout_s
         while self.querier_line()["pending_records"]:
             assert time.monotonic() < until, "the querier does not come to an end"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
 
 def declaration(ref: str, boxes: Sequence[str]) -> registry_pb2.Record:

@@ -9,9 +9,10 @@ is the median over the rounds, a ratio the median of the rounds' ratios. All rat
 
 own, libsodium: the owner-side PRF of a token of 54 bytes, in batches of 1,024. Both must give equal outputs.
 openmined: P-256; the owner's set-up message, raw, so without a filter; the other steps for information.
-spu: ECDH PSI on Curve25519, two parties on loopback. Each raises its own items and the other's. The party that learns
-nothing has less to do besides, so its CPU time counts as that of its exponentiations; the mean of both stands
-beside it. SPU's fixed costs are in it: with small sets they weigh, and the ratio says nothing.
+spu: ECDH PSI on Curve25519, two parties on loopback. Each raises its own items and the other's. An exponentiation costs
+the CPU time of both parties, shared among the exponentiations of both. The party that learns nothing, the sender, has
+less to do besides: the ratio to it alone stands beside the other. SPU's fixed costs are in both: with small sets they
+weigh, and the ratios say nothing.
 
 A peer that cannot be installed or fails is reported as "not run", with the reason and without a number; the others are
 measured, and the exit code is 3.
@@ -321,8 +322,8 @@ def _ratios(taken: dict[str, list[Found]], not_run: dict[str, str]) -> dict[str,
         ratios["ratio_to_openmined"] = _ratio(_costs_us(taken["openmined"], "setup"), own)
     if "spu" in taken:
         each_side = [[_exponentiation_us(found) for found in each] for each in taken["spu"]]
-        ratios["ratio_to_spu"] = _ratio(own, [sides[SENDER] for sides in each_side])
-        ratios["ratio_to_spu_mean_of_sides"] = _ratio(own, [fmean(sides) for sides in each_side])
+        ratios["ratio_to_spu"] = _ratio(own, [fmean(sides) for sides in each_side])
+        ratios["ratio_to_spu_sender_alone"] = _ratio(own, [sides[SENDER] for sides in each_side])
     return ratios
 
 

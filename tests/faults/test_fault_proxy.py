@@ -81,11 +81,9 @@ def test_without_faults_bytes_pass_both_ways_and_are_counted(proxy: FaultProxy) 
         sender.join()
         _trip_s(two)
         assert proxy.open == 2
-    assert (proxy.counters.connections, proxy.counters.bytes_up, proxy.counters.bytes_down) == (
-        2,
-        len(data) + 1,
-        len(data) + 1,
-    )
+        # A byte is counted after it was passed on, so it may be here before.
+        _until(lambda: proxy.counters.bytes_down == len(data) + 1)
+    assert (proxy.counters.connections, proxy.counters.bytes_up) == (2, len(data) + 1)
 
 
 def test_an_end_that_closes_is_passed_on(proxy: FaultProxy) -> None:
@@ -196,7 +194,8 @@ def test_a_target_that_is_not_there_is_a_reset_and_the_proxy_goes_on() -> None:
         port = taken.getsockname()[1]
     with FaultProxy(f"127.0.0.1:{port}") as proxy:
         for _ in range(2):
-            with _dial(proxy) as connection, contextlib.suppress(ConnectionResetError):
+            # The reset may come before the connection is the client's.
+            with contextlib.suppress(ConnectionResetError), _dial(proxy) as connection:
                 assert connection.recv(1) == b""
         _until(lambda: proxy.open == 0)
         assert proxy.counters.connections == 2

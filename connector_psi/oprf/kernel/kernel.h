@@ -10,6 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if !defined(__SIZEOF_INT128__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the kernel needs 128-bit integers and a little-endian processor; the package works without it"
+#endif
+
 enum { KERNEL_OK, KERNEL_BAD_ELEMENT, KERNEL_NO_MEMORY };
 
 /* Bytes objects, or slices of one buffer. */
@@ -40,6 +44,11 @@ typedef struct {
 } kernel;
 
 extern const kernel kernel_ifma, kernel_avx2, kernel_portable;
+
+/* Where a secret leaves by the protocol: whether a batch is refused. A checker that follows secrets is told here. */
+#if !defined(KERNEL_DECLASSIFY)
+#define KERNEL_DECLASSIFY(p, size) ((void)0)
+#endif
 
 /* memset that is not left out. */
 void kernel_wipe(void *p, size_t size);
