@@ -11,11 +11,15 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
 
 from connector_psi.audit import merkle
 from connector_psi.domain.naming.families import NameFamily
 from connector_psi.domain.records import IdentifierType
 from connector_psi.errors import ProtocolError
+from connector_psi.oprf.backends import default_group
 
 MAX_TOKEN_BYTES = 512
 REQUEST_ID_BYTES = 16
@@ -24,7 +28,8 @@ BATCH_SIZES = (8, 16, 32, 64, 256, 1024, 4096)
 
 _TOKEN = b"connector-psi/v1 token"
 _KEY = b"connector-psi/v1 key"
-_DERIVE = b"connector-psi/v1 derive"
+DERIVE = b"connector-psi/v1 derive"
+"""What a lookup is derived under."""
 _BATCH = b"connector-psi/v1 batch"
 _CASE = b"connector-psi/v1 case\n"
 _ACCESS = b"connector-psi/v1 access\n"
@@ -56,10 +61,16 @@ def encode_token(version: str, kind: IdentifierType | NameFamily, value: str) ->
     Raises:
         ProtocolError: The token would be longer than 512 bytes.
     """
-    token = _TOKEN + lp(version) + lp(kind.value) + lp(value)
-    if len(token) > MAX_TOKEN_BYTES:
+    raw = value.encode()
+    prefix = _token_prefix(version, kind)
+    if len(prefix) + 2 + len(raw) > MAX_TOKEN_BYTES:
         raise ProtocolError("a token is longer than 512 bytes")
-    return token
+    return prefix + len(raw).to_bytes(2, "big") + raw
+
+
+@lru_cache(maxsize=256)
+def _token_prefix(version: str, kind: IdentifierType | NameFamily) -> bytes:
+    return _TOKEN + lp(version) + lp(kind.value)
 
 
 def key_info(agreement: str, epoch: int, class_label: str) -> bytes:
@@ -74,8 +85,24 @@ def derive_lookup(prf_output: bytes, j: int) -> tuple[bytes, bytes]:
         prf_output: 64 bytes of the PRF.
         j: Counts the records of one set that hold the same token, from 0.
     """
-    d = hashlib.sha512(_DERIVE + prf_output + struct.pack(">I", j)).digest()
+    d = hashlib.sha512(DERIVE + prf_output + struct.pack(">I", j)).digest()
     return d[:16], d[16:48]
+
+
+def derive_lookups(prf_outputs: bytes, counts: Sequence[int]) -> bytes:
+    """Return ``d_j`` of a batch, whose first 16 bytes are the lookup and the next 32 the ticket key.
+
+    Args:
+        prf_outputs: ``n * 64`` bytes.
+        counts: ``n`` values of ``j``.
+
+    Returns:
+        ``n * 64`` bytes, in order.
+    """
+    rows = np.empty((len(counts), 68), dtype=np.uint8)
+    rows[:, :64] = np.frombuffer(prf_outputs, dtype=np.uint8).reshape(len(counts), 64)
+    rows[:, 64:] = np.asarray(counts, dtype=">u4").reshape(-1, 1).view(np.uint8)
+    return default_group().sha512_each(DERIVE, rows.tobytes(), 68, b"")
 
 
 def batch_commitment(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from connector_psi.domain.clock import RandomSource
 from connector_psi.domain.records import TokenClass
 from connector_psi.encoding import tickets
@@ -155,6 +157,8 @@ class _Evaluated:
 
     columns: _Columns
     outputs: bytes = field(repr=False)
+    derived: bytes = field(repr=False)
+    """What is derived of each output for the first record that holds it, as ``messages.derive_lookups`` gives it."""
 
 
 class SetEncoder:
@@ -200,7 +204,7 @@ class SetEncoder:
         Returns:
             The rows of each batch, in order.
 
-        Cost: one PRF evaluation a token, about 70 us a core with libsodium; both cores are used.
+        Cost: one PRF evaluation a token (docs/kernel.md), and about as much again for its row.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="encode") as pool:
             running: Future[_Evaluated] | None = None
@@ -211,6 +215,18 @@ class SetEncoder:
                 running = following
             if running is not None:
                 yield self._seal(running.result())
+
+    def _counts(self, outputs: bytes) -> list[int]:
+        """Return ``j`` of the row of each output, and count it."""
+        counts = []
+        for start in range(0, len(outputs), OUTPUT_BYTES):
+            y = outputs[start : start + OUTPUT_BYTES]
+            j = self._next_j.get(y)
+            if j is None:
+                j = self._published(y)
+            self._next_j[y] = j + 1
+            counts.append(j)
+        return counts
 
     def tags(self, item: EncodeItem) -> list[tuple[Token, bytes]]:
         """Return the tokens of a record that the set covers, with the tag that the row of each would have."""
@@ -227,12 +243,15 @@ class SetEncoder:
                 if token.token_class in by_class:
                     by_class[token.token_class].append((position, token))
         entries = [entry for own in by_class.values() for entry in own]
-        outputs = b"".join(
-            suite.evaluate(self._keys[token_class].secret, [token.value for _, token in own])
+        evaluated = [
+            suite.evaluate_and_derive(
+                self._keys[token_class].secret, [token.value for _, token in own], messages.DERIVE
+            )
             for token_class, own in by_class.items()
             if own
-        )
-        return _Evaluated(_Columns.of(items, entries), outputs)
+        ]
+        outputs, derived = (b"".join(parts) for parts in zip(*evaluated, strict=True)) if evaluated else (b"", b"")
+        return _Evaluated(_Columns.of(items, entries), outputs, derived)
 
     def _plaintexts(self, columns: _Columns) -> bytes:
         own_ids = tickets.make_ticket_ids(self._k_ticket, columns.record_numbers)
@@ -249,20 +268,17 @@ class SetEncoder:
 
     def _seal(self, batch: _Evaluated) -> EncodedRows:
         columns = batch.columns
-        lookups: list[bytes] = []
-        ticket_keys: list[bytes] = []
-        for start in range(0, len(batch.outputs), OUTPUT_BYTES):
-            y = batch.outputs[start : start + OUTPUT_BYTES]
-            j = self._next_j.get(y)
-            if j is None:
-                j = self._published(y)
-            self._next_j[y] = j + 1
-            lookup, ticket_key = messages.derive_lookup(y, j)
-            lookups.append(lookup)
-            ticket_keys.append(ticket_key)
-        packed = b"".join(lookups)
+        derived = np.frombuffer(batch.derived, dtype=np.uint8).reshape(-1, OUTPUT_BYTES)
+        repeated = [(at, j) for at, j in enumerate(self._counts(batch.outputs)) if j]
+        if repeated:
+            places = [at for at, _ in repeated]
+            outputs = np.frombuffer(batch.outputs, dtype=np.uint8).reshape(-1, OUTPUT_BYTES)[places]
+            again = messages.derive_lookups(outputs.tobytes(), [j for _, j in repeated])
+            derived = derived.copy()
+            derived[places] = np.frombuffer(again, dtype=np.uint8).reshape(-1, OUTPUT_BYTES)
+        packed, ticket_keys = derived[:, :16].tobytes(), derived[:, 16:48].tobytes()
         plaintexts = self._plaintexts(columns)
-        rows = tickets.seal_rows(self._agreement, self._epoch, packed, b"".join(ticket_keys), plaintexts, self._random)
+        rows = tickets.seal_rows(self._agreement, self._epoch, packed, ticket_keys, plaintexts, self._random)
         numbers = tuple(columns.record_numbers[position] for position in columns.owners)
         return EncodedRows(packed, rows, tickets.ticket_tags(plaintexts), numbers)
 

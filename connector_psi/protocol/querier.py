@@ -10,10 +10,11 @@ Not handled here: storage, logging, transport (``node.querying``), judging (``po
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
 
 from connector_psi.domain.records import TokenClass
 from connector_psi.encoding.bloom import Filter
@@ -34,14 +35,10 @@ MAX_EQUAL_TOKENS = 1 << 20
 """No token is probed further: an owner that publishes more rows for one token is refused."""
 
 
-def _expand(label: bytes, seed: bytes, request_id: bytes, count: int) -> list[bytes]:
-    prefix = hashlib.sha512(label + seed + request_id)
-    out = []
-    for i in range(count):
-        h = prefix.copy()
-        h.update(struct.pack(">I", i))
-        out.append(h.digest())
-    return out
+def _expand(label: bytes, seed: bytes, request_id: bytes, count: int) -> bytes:
+    """Return ``SHA-512(label || seed || request_id || uint32(i))`` for each ``i`` below ``count``, 64 bytes each."""
+    counters = np.arange(count, dtype=">u4").tobytes()
+    return default_group().sha512_each(label + seed + request_id, counters, 4, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Prepared:
     blinded_elements: BlindedElements
     commitment: bytes
     _blinds: bytes = field(repr=False)
-    _positions: tuple[int, ...] = field(repr=False)
+    _positions: npt.NDArray[np.intp] = field(repr=False)
     _tokens: tuple[bytes, ...] = field(repr=False)
 
     def finish(self, public_key: bytes, evaluated: EvaluatedElements, proof: bytes) -> list[bytes]:
@@ -70,7 +67,7 @@ class Prepared:
         if len(evaluated) != len(self.blinded_elements):
             raise ProtocolError("the answer has another length than the batch")
         suite.verify_proof(public_key, self.blinded_elements, evaluated, proof)
-        own = b"".join(evaluated[32 * p : 32 * p + 32] for p in self._positions)
+        own = _rows(evaluated, 32)[self._positions].tobytes()
         outputs = suite.finalize(self._tokens, self._blinds, EvaluatedElements(own))
         return [outputs[i : i + 64] for i in range(0, len(outputs), 64)]
 
@@ -99,23 +96,25 @@ class Batch:
         """
         n, n_padded = len(self.tokens), self.n_padded
         group = default_group()
-        blinds = group.scalar_reduce(b"".join(_expand(_BLIND, self.seed, self.request_id, n)))
+        blinds = group.scalar_reduce(_expand(_BLIND, self.seed, self.request_id, n))
         blinded = suite.blind(self.tokens, blinds)
         # A padding element is a uniform group element, which is what a blinded token is to the owner.
-        padding = group.hash_to_group(b"".join(_expand(_PAD, self.seed, self.request_id, n_padded - n)))
-        elements = blinded + padding
+        padding = group.hash_to_group(_expand(_PAD, self.seed, self.request_id, n_padded - n))
         keys = _expand(_SHUFFLE, self.seed, self.request_id, n_padded)
-        order = sorted(range(n_padded), key=keys.__getitem__)
-        shuffled = BlindedElements(b"".join(elements[32 * i : 32 * i + 32] for i in order))
-        position_of = {source: position for position, source in enumerate(order)}
+        # Big-endian words order like the bytes do; lexsort takes the last of them for the most significant.
+        order = np.lexsort(np.frombuffer(keys, dtype=">u8").reshape(n_padded, 8).T[::-1])
+        shuffled = BlindedElements(_rows(blinded + padding, 32)[order].tobytes())
+        position_of = np.empty(n_padded, dtype=np.intp)
+        position_of[order] = np.arange(n_padded)
         commitment = messages.batch_commitment(
             self.querier, self.agreement, self.epoch, self.token_class.label, self.request_id, shuffled
         )
-        return Prepared(shuffled, commitment, blinds, tuple(position_of[i] for i in range(n)), self.tokens)
+        return Prepared(shuffled, commitment, blinds, position_of[:n], self.tokens)
 
     def source_salts(self, count: int) -> list[bytes]:
         """Return the salts of the messages behind this batch, 32 bytes each."""
-        return [digest[:32] for digest in _expand(_SALT, self.seed, self.request_id, count)]
+        salts = _expand(_SALT, self.seed, self.request_id, count)
+        return [salts[at : at + 32] for at in range(0, len(salts), 64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +179,11 @@ class SetView:
         while running:
             if j >= MAX_EQUAL_TOKENS:
                 raise ProtocolError("too many rows for one token")
-            derived = [messages.derive_lookup(outputs[i], j) for i in running]
-            hits = self._filter.contains(b"".join(lookup for lookup, _ in derived)).tolist()
+            derived = messages.derive_lookups(b"".join([outputs[i] for i in running]), [j] * len(running))
+            hits = self._filter.contains(_rows(derived, 64)[:, :16].tobytes()).tolist()
             following = []
-            for i, (lookup, key), hit in zip(running, derived, hits, strict=True):
+            for at, (i, hit) in enumerate(zip(running, hits, strict=True)):
+                lookup = derived[64 * at : 64 * at + 16]
                 row = self._added.get(lookup)
                 if row is None and hit:
                     row = self._tickets.find(lookup)
@@ -191,11 +191,16 @@ class SetView:
                     found[i] = Probed(j, lookup, tuple(opened.get(i, ())))
                     continue
                 if lookup not in self._removed:
+                    key = derived[64 * at + 16 : 64 * at + 48]
                     opened.setdefault(i, []).append(open_row(self._agreement, self._epoch, row, key))
                 following.append(i)
             running = following
             j += 1
         return [probed for probed in found if probed is not None]
+
+
+def _rows(packed: bytes, width: int) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(packed, dtype=np.uint8).reshape(-1, width)
 
 
 def plan_sizes(count: int) -> list[int]:

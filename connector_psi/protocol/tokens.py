@@ -100,7 +100,7 @@ def record_tokens(
         for part, party in enumerate(record.parties[:MAX_PART], 1):
             contacts = names.contacts_of(record, party) if FamilyGroup.NAME_CONTACT in groups else ()
             found += _name_tokens(agreement, party, contacts, part, side, groups)
-    return list({(token.value, token.part): token for token in found}.values())
+    return found if len(found) < 2 else list({(token.value, token.part): token for token in found}.values())
 
 
 def left_out(record: Record) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from connector_psi.oprf import hashing, suite
+from connector_psi.oprf import hashing
 from connector_psi.oprf.backends import default_group
 from connector_psi.protocol import messages
 
