@@ -21,7 +21,8 @@ from connector_psi.errors import (
 )
 from connector_psi.keyring import FileMaster
 from connector_psi.oprf import suite
-from connector_psi.oprf.backends import default_group
+from connector_psi.oprf.backends import backend_names, default_group, make_group
+from connector_psi.oprf.group import BatchGroup
 from connector_psi.oprf.suite import BlindedElements, EvaluatedElements
 from tests.fuzz.harness import Target, folder, promise
 from tests.fuzz.mutation import Shape
@@ -258,6 +259,46 @@ def _are_scalars(scalars: bytes) -> None:
     promise(group.scalar_difference(scalars, bytes(len(scalars))) == scalars, "a scalar has two encodings")
 
 
+@cache
+def prf_groups() -> list[BatchGroup]:
+    """Every backend that runs here, on one thread."""
+    return [make_group(name, threads=1) for name in backend_names()]
+
+
+def _on_every_backend(data: bytes) -> list[bytes]:
+    """What each backend makes of the same elements and scalars; refused by one means refused by all.
+
+    A half that is no list of whole elements or scalars is cut.
+    """
+    count = len(data) // 64
+    elements, scalars = data[: 32 * count], data[32 * count : 64 * count]
+    answers, refusals = [], list[Exception]()
+    for group in prf_groups():
+        try:
+            group.check_elements(elements)
+            products = group.scalar_mul_each(scalars, elements)
+            total = group.weighted_sum(scalars, elements)
+            answers.append(
+                group.add(products, elements) + group.sub(products, elements) + total + group.scalar_invert(scalars)
+            )
+        except (InvalidElementError, FormatError) as error:
+            refusals.append(error)
+    promise(not refusals or len(refusals) == len(prf_groups()), "one backend refuses what another takes")
+    if refusals:
+        promise(len({type(error) for error in refusals}) == 1, "backends refuse the same for different reasons")
+        raise refusals[0]
+    return answers
+
+
+def _agree(answers: list[bytes]) -> None:
+    promise(len(set(answers)) == 1, "backends give different results")
+
+
+def _multiplications() -> Iterator[bytes]:
+    for count in (1, 3, 9):
+        yield some_elements(count) + default_group().scalar_reduce(SeededRandom(count).bytes(64 * count))
+
+
 def _proved(data: bytes) -> tuple[bytes, bytes, bytes]:
     """A batch, its answer and a proof, from an owner."""
     half = max(0, len(data) - 64) // 64 * 32
@@ -300,6 +341,10 @@ def _prf_targets() -> Iterator[Target]:
         Shape.BYTES,
         max_bytes=1024,
     )
+    yield Target(
+        "backends", _on_every_backend, (InvalidElementError, FormatError), _multiplications, Shape.BYTES,
+        check=_agree, max_bytes=640,
+    )  # fmt: skip
     yield Target(
         "proof", _verify_proof, (ProofError, InvalidElementError, ProtocolError), _proofs, Shape.BYTES, prepare=_proved,
         check=_was_evaluated, max_bytes=4096,
