@@ -1,6 +1,8 @@
 # Every target makes its own set-up: a virtual environment with pinned versions.
 PYTHON ?= python3
 VENV := .venv
+# The demonstration and the tests start hundreds of processes: what one has compiled serves the others.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 

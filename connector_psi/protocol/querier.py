@@ -48,7 +48,7 @@ class Prepared:
     blinded_elements: BlindedElements
     commitment: bytes
     _blinds: bytes = field(repr=False)
-    _positions: npt.NDArray[np.intp] = field(repr=False)
+    _positions: npt.NDArray[np.intp] = field(repr=False, compare=False)
     _tokens: tuple[bytes, ...] = field(repr=False)
 
     def finish(self, public_key: bytes, evaluated: EvaluatedElements, proof: bytes) -> list[bytes]:

@@ -12,7 +12,9 @@ from connector_psi.errors import ProofInvalidError
 from connector_psi.storage.schema import log_bodies, log_checkpoints, log_cosignatures, log_leaves, log_nodes
 from connector_psi.storage.store import Tx
 
-# Put together once: a proof reads a node a level.
+# Put together once: a proof reads a node a level, and whoever proves asks for the size and the newest checkpoint.
+_LAST = sa.select(sa.func.max(log_leaves.c.idx))
+_CHECKPOINT = sa.select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
 _NODE = sa.select(log_nodes.c.hash).where(
     log_nodes.c.level == sa.bindparam("node_level"), log_nodes.c.idx == sa.bindparam("node_idx")
 )
@@ -23,7 +25,7 @@ class SqlLogBackend:
 
     def size(self, tx: Tx) -> int:
         """Return the number of leaves."""
-        last = tx.execute(sa.select(sa.func.max(log_leaves.c.idx))).scalar()
+        last = tx.execute(_LAST).scalar()
         return 0 if last is None else int(last) + 1
 
     def read_node(self, tx: Tx, level: int, index: int) -> bytes:
@@ -79,7 +81,7 @@ class SqlLogBackend:
 
     def latest_checkpoint(self, tx: Tx) -> bytes | None:
         """Return the newest signed checkpoint."""
-        note = tx.execute(sa.select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)).scalar()
+        note = tx.execute(_CHECKPOINT).scalar()
         return None if note is None else bytes(note)
 
     def save_checkpoint(self, tx: Tx, size: int, note: bytes) -> None:

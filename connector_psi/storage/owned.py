@@ -194,35 +194,35 @@ def forget_case_keys(tx: Tx, agreement: str, epoch: int) -> None:
     )
 
 
+# Put together once, since every turn and every query asks for them.
+_OF_AGREEMENT = sa.select(*_COLUMNS).where(epochs.c.agreement == sa.bindparam("of_agreement"))
+_ONE = _OF_AGREEMENT.where(epochs.c.epoch == sa.bindparam("of_epoch"))
+_NEWEST = _OF_AGREEMENT.where(epochs.c.state == PUBLISHED)
+_ANSWERING = _OF_AGREEMENT.where(
+    epochs.c.state.in_((PUBLISHED, SUPERSEDED)),
+    epochs.c.wrapped_seed.is_not(None),
+    epochs.c.not_after_ms > sa.bindparam("after_ms"),
+).order_by(epochs.c.epoch.desc())
+
+
 def get_epoch(tx: Tx, agreement: str, epoch: int) -> EpochRow | None:
     """Return one epoch."""
     if epoch > _MAX_EPOCH:
         # On the wire it is a uint64, which no store holds: asking one would be an internal error.
         return None
-    row = tx.execute(sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.epoch == epoch)).one_or_none()
+    row = tx.execute(_ONE, {"of_agreement": agreement, "of_epoch": epoch}).one_or_none()
     return EpochRow(*row) if row else None
 
 
 def newest_published(tx: Tx, agreement: str) -> EpochRow | None:
     """Return the epoch in force."""
-    row = tx.execute(
-        sa.select(*_COLUMNS).where(epochs.c.agreement == agreement, epochs.c.state == PUBLISHED)
-    ).one_or_none()
+    row = tx.execute(_NEWEST, {"of_agreement": agreement}).one_or_none()
     return EpochRow(*row) if row else None
 
 
 def answering(tx: Tx, agreement: str, now_ms: int) -> list[EpochRow]:
     """Return the epochs of an agreement that answer now, the newest first."""
-    rows = tx.execute(
-        sa.select(*_COLUMNS)
-        .where(
-            epochs.c.agreement == agreement,
-            epochs.c.state.in_((PUBLISHED, SUPERSEDED)),
-            epochs.c.wrapped_seed.is_not(None),
-            epochs.c.not_after_ms > now_ms,
-        )
-        .order_by(epochs.c.epoch.desc())
-    )
+    rows = tx.execute(_ANSWERING, {"of_agreement": agreement, "after_ms": now_ms})
     return [EpochRow(*row) for row in rows]
 
 

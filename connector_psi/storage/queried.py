@@ -56,25 +56,23 @@ class TakenSet:
 _TAKEN = tuple(taken_sets.c[name] for name in TakenSet.__dataclass_fields__)
 
 
+# Put together once, since every turn asks for them.
+_OF_AGREEMENT = (
+    sa.select(*_TAKEN).where(taken_sets.c.agreement == sa.bindparam("of_agreement")).order_by(taken_sets.c.epoch.desc())
+)
+_CURRENT = _OF_AGREEMENT.where(taken_sets.c.state == MAPPED).limit(1)
+_IN_USE = _OF_AGREEMENT.where(taken_sets.c.state.in_((MAPPED, TURNING)))
+
+
 def current_set(tx: Tx, agreement: str) -> TakenSet | None:
     """Return the set that new queries use now."""
-    row = tx.execute(
-        sa.select(*_TAKEN)
-        .where(taken_sets.c.agreement == agreement, taken_sets.c.state == MAPPED)
-        .order_by(taken_sets.c.epoch.desc())
-        .limit(1)
-    ).one_or_none()
+    row = tx.execute(_CURRENT, {"of_agreement": agreement}).one_or_none()
     return TakenSet(*row) if row else None
 
 
 def sets_in_use(tx: Tx, agreement: str) -> list[TakenSet]:
     """Return the newest set and the earlier ones that still serve, the newest first."""
-    rows = tx.execute(
-        sa.select(*_TAKEN)
-        .where(taken_sets.c.agreement == agreement, taken_sets.c.state.in_((MAPPED, TURNING)))
-        .order_by(taken_sets.c.epoch.desc())
-    )
-    return [TakenSet(*row) for row in rows]
+    return [TakenSet(*row) for row in tx.execute(_IN_USE, {"of_agreement": agreement})]
 
 
 def newest_epoch(tx: Tx, agreement: str) -> int:

@@ -419,9 +419,19 @@ def is_withdrawn(tx: Tx, record_id: int) -> bool:
     return tx.execute(sa.select(records.c.state).where(records.c.id == record_id)).scalar() == _WITHDRAWN
 
 
+# Put together once, since every turn asks for them.
+_MAX_CHANGE = sa.select(sa.func.max(records.c.change_seq))
+_NEWEST_CHANGE = (
+    sa.select(records.c.change_seq, records.c.changed_ms)
+    .where(records.c.category.in_(sa.bindparam("categories", expanding=True)))
+    .order_by(records.c.change_seq.desc())
+    .limit(1)
+)
+
+
 def max_change_seq(tx: Tx) -> int:
     """Return the newest change number, 0 for an empty store."""
-    return int(tx.execute(sa.select(sa.func.max(records.c.change_seq))).scalar() or 0)
+    return int(tx.execute(_MAX_CHANGE).scalar() or 0)
 
 
 def count_live(tx: Tx) -> int:
@@ -576,12 +586,7 @@ def changed_until(tx: Tx, after_seq: int, until_ms: int, categories: Collection[
 
 def newest_change(tx: Tx, categories: Sequence[str]) -> tuple[int, int]:
     """Return ``(change_seq, changed_ms)`` of the newest change among some categories; zeros where there is none."""
-    row = tx.execute(
-        sa.select(records.c.change_seq, records.c.changed_ms)
-        .where(records.c.category.in_(categories))
-        .order_by(records.c.change_seq.desc())
-        .limit(1)
-    ).one_or_none()
+    row = tx.execute(_NEWEST_CHANGE, {"categories": list(categories)}).one_or_none()
     return (int(row.change_seq), int(row.changed_ms)) if row else (0, 0)
 
 

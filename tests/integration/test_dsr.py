@@ -57,7 +57,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     made.settle()
     sis.received.decide(request_id, person("sis"), "it is the sought box", approve=True)
     # Not far ahead of the machine's own time, by which commands open these nodes afterwards.
-    made.settle(rounds=20, step_s=3.0)
+    for _ in range(40):
+        made.settle(rounds=1, step_s=3.0)
+        if all("disclosed" in {view.row.state for view in service.cases.list()} for service in (ics2, sis)):
+            break
     assert [view.row.state for view in ics2.cases.list()] == ["disclosed"]
     assert "disclosed" in [view.row.state for view in sis.cases.list() if view.row.agreement.startswith("SIS-CHK")]
     yield made
