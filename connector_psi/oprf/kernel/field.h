@@ -10,18 +10,20 @@
  * Kinds of values. A value is the integer sum of its limbs at their places; it stands for its residue.
  *
  *   fe, tight   what fe_reduce, fe_mul, fe_sq, fe_load, fe_constant and fe_carry give. Limbs stay below
- *                 IFMA, portable  2^51 + 2^18          (all five)
+ *                 IFMA            2^51 + 2^18
+ *                 portable        2^51 + 2^22
  *                 AVX2            2^26 for even limbs, 2^25 + 2^17 for odd ones
  *   fe, loose   what fe_add, fe_sub and fe_neg give from tight operands. Limbs stay below
  *                 IFMA            as tight: these carry, since IFMA reads 52 bits and a sum may need 53
  *                 portable        2^54
  *                 AVX2            2^27.6 for even limbs, 2^26.7 for odd ones
  *   wide        a product before its limbs are carried; what fe_mulw and fe_sqw give. Limbs stay below WIDE_BOUND.
- *               wide_sub adds BIAS, a multiple of 2^255 - 19 whose every limb is at least WIDE_BOUND, so that no limb
- *               goes below zero; a sum of two products and one bias, doubled once, stays below the width of a limb.
+ *               fe_mulw_biased and fe_sqw_biased add BIAS, a multiple of 2^255 - 19 whose every limb is at least
+ *               WIDE_BOUND, so that a product can be subtracted from theirs and no limb goes below zero. A sum of two
+ *               biased products stays below the width of a limb.
  *
  * A multiplication takes loose operands, one of them loose and the other tight where its product is combined as wide.
- * Comparisons and fe_store take tight values, and freeze them to the one representative from 0 to 2^255 - 20.
+ * Comparisons take tight values, and freeze them to the one representative from 0 to 2^255 - 20.
  *
  * Names are those of the operations: mul, sq, add, sub, neg. A mask holds, for each lane, all ones or all zeros.
  */
@@ -63,7 +65,6 @@ INLINE vec v_select(mask m, vec a, vec b) { return _mm512_mask_mov_epi64(b, m, a
 INLINE vec v_keep(mask m, vec a, vec b) { return _mm512_mask_mov_epi64(b, m, a); }   /* the same, where b is zero if m is set */
 INLINE mask m_and(mask a, mask b) { return a & b; }
 INLINE mask m_or(mask a, mask b) { return a | b; }
-INLINE mask m_xor(mask a, mask b) { return a ^ b; }
 INLINE mask m_not(mask a) { return (mask)~a; }
 INLINE unsigned m_bits(mask a) { return a; } /* bit i is lane i */
 INLINE mask m_from_bits(unsigned bits) { return (mask)bits; }
@@ -106,7 +107,6 @@ INLINE vec v_select(mask m, vec a, vec b) { return _mm256_blendv_epi8(b, a, m); 
 INLINE vec v_keep(mask m, vec a, vec b) { return _mm256_or_si256(b, _mm256_and_si256(a, m)); }
 INLINE mask m_and(mask a, mask b) { return _mm256_and_si256(a, b); }
 INLINE mask m_or(mask a, mask b) { return _mm256_or_si256(a, b); }
-INLINE mask m_xor(mask a, mask b) { return _mm256_xor_si256(a, b); }
 INLINE mask m_not(mask a) { return _mm256_xor_si256(a, _mm256_set1_epi64x(-1)); }
 INLINE unsigned m_bits(mask a) { return (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(a)); }
 INLINE mask m_from_bits(unsigned bits)
@@ -159,7 +159,6 @@ INLINE vec v_select(mask m, vec a, vec b) { return b ^ (m & (a ^ b)); }
 INLINE vec v_keep(mask m, vec a, vec b) { return b | (a & m); }
 INLINE mask m_and(mask a, mask b) { return a & b; }
 INLINE mask m_or(mask a, mask b) { return a | b; }
-INLINE mask m_xor(mask a, mask b) { return a ^ b; }
 INLINE mask m_not(mask a) { return ~a; }
 INLINE unsigned m_bits(mask a) { return (unsigned)(a & 1); }
 INLINE mask m_from_bits(unsigned bits) { return m_opaque(0 - (uint64_t)(bits & 1)); }
@@ -725,7 +724,6 @@ INLINE mask words_odd(words a) { return v_equal(v_and(a.w[0], v_set1(1)), v_set1
 /* RFC 9496 section 3.1: negative is odd. */
 INLINE mask fe_negative(fe a) { return words_odd(fe_freeze(a)); }
 INLINE mask fe_is_zero(fe a) { return words_zero(fe_freeze(a)); }
-INLINE mask fe_equal(fe a, fe b) { return words_equal(fe_freeze(a), fe_freeze(b)); }
 
 /* m ? -a : a, tight. */
 INLINE fe fe_negate_if(mask m, fe a) { return fe_select(m, fe_carry(fe_neg(a)), a); }

@@ -37,7 +37,7 @@ INLINE void point_complete(point *r, wide e, wide f, wide g, wide h, int with_t)
 }
 
 /* 2p; reads no T. Hisil et al., section 3.3 (dbl-2008-hwcd), with E = 2XY and with F and H negated, which negates all
- * four coordinates. Bounds: f is 2 products, one product and a bias. */
+ * four coordinates. F is two biased products less G: with its two biases the largest sum there is. */
 INLINE void point_double(point *r, const point *p, int with_t)
 {
     const wide a = fe_sqw(&p->x), b = fe_sqw_biased(&p->y), c = fe_sqw_biased(&p->z), xy = fe_mulw(&p->x, &p->y);

@@ -82,15 +82,15 @@ static digits digits_load(const uint8_t *scalars, size_t step, size_t at, size_t
     return words_load(rows, 32, 0, LANES);
 }
 
-/* One of 2p for each point, zeros refused. */
-static int encode_doubled(uint8_t *out, workspace *ws, size_t at, size_t n)
+/* The encodings of 2p for n points of a workspace, zeros refused. */
+static int encode_doubled(uint8_t *out, workspace *ws, size_t n)
 {
-    const size_t vectors = (n - at + LANES - 1) / LANES;
+    const size_t vectors = (n + LANES - 1) / LANES;
     mask zero = m_from_bits(0);
     points_double_encode(ws->encoded, ws->points, vectors, ws->halves);
     for (size_t v = 0; v < vectors; v++) {
         zero = m_or(zero, words_zero(ws->encoded[v]));
-        words_store(out, ws->encoded[v], at + v * LANES, n);
+        words_store(out, ws->encoded[v], v * LANES, n);
     }
     unsigned refused = m_bits(zero);
     KERNEL_DECLASSIFY(&refused, sizeof refused);
@@ -140,7 +140,7 @@ static int op_multiply(uint8_t *out, const uint8_t *scalars, size_t scalar_step,
             ws->scalars[v] = digits_load(scalars, scalar_step, at + v * LANES, end);
             point_mul(&ws->points[v], &ws->points[v], &ws->scalars[v]);
         }
-        status = encode_doubled(out + 32 * at, ws, 0, end - at);
+        status = encode_doubled(out + 32 * at, ws, end - at);
     }
     workspace_end(ws);
     return status;
@@ -156,7 +156,7 @@ static int op_multiply_base(uint8_t *out, const uint8_t *scalars, size_t n)
             ws->scalars[v] = digits_load(scalars, 32, at + v * LANES, end);
             base_mul(&ws->points[v], &ws->scalars[v]);
         }
-        status = encode_doubled(out + 32 * at, ws, 0, end - at);
+        status = encode_doubled(out + 32 * at, ws, end - at);
     }
     workspace_end(ws);
     return status;
@@ -442,7 +442,7 @@ static int op_blind(uint8_t *out, const uint8_t *scalars, const kernel_message *
             ws->scalars[v] = digits_load(scalars, 32, at + v * LANES, end);
             point_mul(&ws->points[v], &ws->points[v], &ws->scalars[v]);
         }
-        status = encode_doubled(out + 32 * at, ws, 0, end - at);
+        status = encode_doubled(out + 32 * at, ws, end - at);
     }
     workspace_end(ws);
     return status;
@@ -475,7 +475,7 @@ static int op_evaluate(uint8_t *out, uint8_t *derived, const uint8_t scalar_byte
             hash_to_point(&ws->points[v], inputs + at, v * LANES, count, dst);
             point_mul(&ws->points[v], &ws->points[v], &k);
         }
-        status = encode_doubled(ws->elements, ws, 0, count);
+        status = encode_doubled(ws->elements, ws, count);
         if (!status) finalize_outputs(out + 64 * at, ws->elements, inputs + at, count);
         if (!status && derived)
             op_sha512(derived + 64 * at, label, out + 64 * at, 64, (kernel_message){first, 4}, count);
