@@ -129,14 +129,17 @@ static __attribute__((noinline)) void point_mul(point *r, const point *p, const 
 {
     cached table[8], chosen;
     mask minus;
-    point acc = point_identity();
+    point acc;
     table_make(table, p);
-    for (int i = 63; i >= 0; i--) {
+    /* The first digit is 0, 1 or 2: no sign. 2X, 2Y and 2Z are as good as X, Y and Z, and a doubling needs no T. */
+    chosen = table_select(table, digit_abs(digit_nibble(k, 63), &minus));
+    acc.x = fe_carry(fe_sub(chosen.ypx, chosen.ymx));
+    acc.y = fe_carry(fe_add(chosen.ypx, chosen.ymx));
+    acc.z = chosen.z2;
+    for (int i = 62; i >= 0; i--) {
         /* T is needed by additions and by what comes after the last digit. */
-        if (i != 63) {
-            for (int j = 0; j < 3; j++) point_double(&acc, &acc, 0);
-            point_double(&acc, &acc, 1);
-        }
+        for (int j = 0; j < 3; j++) point_double(&acc, &acc, 0);
+        point_double(&acc, &acc, 1);
         const vec magnitude = digit_abs(digit_nibble(k, i), &minus);
         chosen = table_select(table, magnitude);
         point_add(&acc, &acc, &chosen, minus, i == 0);

@@ -36,7 +36,8 @@ typedef struct {
     /* SHA-512(prefix || row i || suffix), 64 bytes a row. */
     int (*sha512)(uint8_t *out, kernel_message prefix, const uint8_t *rows, size_t row_size, kernel_message suffix, size_t n);
     /* RFC 9497: blind is HashToGroup and the blind; finalize takes inverted blinds; evaluate is the owner's own, and with a
-     * label derives SHA-512(label || output || uint32(0)) too. dst ends with its length (RFC 9380 section 5.3.1, DST_prime). */
+     * label derives SHA-512(label || output || uint32(0)) too. dst is DST_prime of RFC 9380 section
+     * 5.3.1: the tag and its length, at most 256 bytes. */
     int (*blind)(uint8_t *out, const uint8_t *scalars, const kernel_message *inputs, size_t n, kernel_message dst);
     int (*finalize)(uint8_t *out, const uint8_t *scalars, const uint8_t *elements, const kernel_message *inputs, size_t n);
     int (*evaluate)(uint8_t *out, uint8_t *derived, const uint8_t scalar[32], const kernel_message *inputs, size_t n,

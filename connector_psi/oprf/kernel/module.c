@@ -39,6 +39,14 @@ static int fits(const Py_buffer *buffer, Py_ssize_t count, Py_ssize_t size, cons
     return 0;
 }
 
+/* DST_prime: a tag of up to 255 bytes and its length. */
+static int is_tag(const Py_buffer *buffer)
+{
+    if (buffer->len >= 2 && buffer->len <= 256) return 1;
+    PyErr_SetString(PyExc_ValueError, "dst_prime");
+    return 0;
+}
+
 /* Pointers to the inputs from start to stop; to be freed. The tuple keeps them alive. */
 static kernel_message *messages_of(PyObject *inputs, Py_ssize_t start, Py_ssize_t stop)
 {
@@ -241,7 +249,7 @@ static PyObject *py_blind(PyObject *self, PyObject *args)
     const kernel *k = backend_at(index);
     if (!k || !(messages = messages_of(inputs, start, stop))) goto end;
     const Py_ssize_t n = stop - start;
-    if (!fits(&b[0], n, 32, "out") || !fits(&b[1], n, 32, "scalars")) goto end;
+    if (!fits(&b[0], n, 32, "out") || !fits(&b[1], n, 32, "scalars") || !is_tag(&b[2])) goto end;
     Py_BEGIN_ALLOW_THREADS
     status = k->blind(b[0].buf, b[1].buf, messages, (size_t)n, message_of(&b[2]));
     Py_END_ALLOW_THREADS
@@ -287,7 +295,7 @@ static PyObject *py_evaluate_tokens(PyObject *self, PyObject *args)
     const kernel *k = backend_at(index);
     if (!k || !(messages = messages_of(inputs, start, stop))) goto end;
     const Py_ssize_t n = stop - start;
-    if (!fits(&b[0], n, 64, "out") || (b[1].len && !fits(&b[1], n, 64, "derived")) || !fits(&b[2], 1, 32, "scalar")) goto end;
+    if (!fits(&b[0], n, 64, "out") || (b[1].len && !fits(&b[1], n, 64, "derived")) || !fits(&b[2], 1, 32, "scalar") || !is_tag(&b[3])) goto end;
     Py_BEGIN_ALLOW_THREADS
     status = k->evaluate(b[0].buf, b[1].len ? b[1].buf : NULL, b[2].buf, messages, (size_t)n, message_of(&b[3]), message_of(&b[4]));
     Py_END_ALLOW_THREADS

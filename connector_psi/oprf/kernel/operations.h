@@ -380,22 +380,23 @@ static int op_sha512(uint8_t *out, kernel_message prefix, const uint8_t *rows, s
 /* expand_message_xmd (RFC 9380 section 5.3.1) for 64 bytes of output: b_1 alone, 64 bytes a lane. */
 static void expand(uint8_t *uniform, const kernel_message *inputs, size_t at, size_t n, kernel_message dst)
 {
-    static const uint8_t length_and_zero[3] = {0, 64, 0}, one[1] = {1};
-    uint8_t first[64 * LANES];
-    part parts[LANES][3];
+    uint8_t first[64 * LANES], tail[3 + 256] = {0, 64, 0}; /* the length that is asked for, the counter of b_0, DST_prime */
+    part parts[LANES][2];
     message m[LANES];
+    const size_t size = least(dst.size, 256); /* it is never longer */
+    memcpy(tail + 3, dst.bytes, size);
     for (size_t lane = 0; lane < LANES; lane++) {
         const kernel_message *input = &inputs[least(at + lane, n - 1)];
         parts[lane][0] = (part){input->bytes, input->size};
-        parts[lane][1] = (part){length_and_zero, 3};
-        parts[lane][2] = (part){dst.bytes, dst.size};
-        m[lane] = (message){.parts = parts[lane], .count = 3, .before = 128};
+        parts[lane][1] = (part){tail, 3 + size};
+        m[lane] = (message){.parts = parts[lane], .count = 2, .before = 128};
     }
     sha512_lanes(first, &expand_start, m);
+    tail[2] = 1; /* the counter of b_1 */
     for (size_t lane = 0; lane < LANES; lane++) {
         parts[lane][0] = (part){first + 64 * lane, 64};
-        parts[lane][1] = (part){one, 1};
-        m[lane] = (message){.parts = parts[lane], .count = 3};
+        parts[lane][1] = (part){tail + 2, 1 + size};
+        m[lane] = (message){.parts = parts[lane], .count = 2};
     }
     sha512_lanes(uniform, &sha512_start, m);
 }
@@ -410,9 +411,13 @@ static void hash_to_point(point *p, const kernel_message *inputs, size_t at, siz
 /* Hash(lp(input) || lp(element) || "Finalize"), RFC 9497 section 3.3.1. */
 static void finalize_outputs(uint8_t *out, const uint8_t *elements, const kernel_message *inputs, size_t n)
 {
-    static const uint8_t size_of_element[2] = {0, 32}, label[8] = {'F', 'i', 'n', 'a', 'l', 'i', 'z', 'e'};
+    uint8_t ends[LANES][42]; /* lp(element) || "Finalize" */
+    for (size_t lane = 0; lane < LANES; lane++) {
+        memcpy(ends[lane], (const uint8_t[2]){0, 32}, 2);
+        memcpy(ends[lane] + 34, "Finalize", 8);
+    }
     for (size_t at = 0; at < n; at += LANES) {
-        part parts[LANES][5];
+        part parts[LANES][3];
         message m[LANES];
         uint8_t sizes[LANES][2], digests[64 * LANES];
         for (size_t lane = 0; lane < LANES; lane++) {
@@ -421,10 +426,9 @@ static void finalize_outputs(uint8_t *out, const uint8_t *elements, const kernel
             sizes[lane][1] = (uint8_t)inputs[i].size;
             parts[lane][0] = (part){sizes[lane], 2};
             parts[lane][1] = (part){inputs[i].bytes, inputs[i].size};
-            parts[lane][2] = (part){size_of_element, 2};
-            parts[lane][3] = (part){elements + 32 * i, 32};
-            parts[lane][4] = (part){label, 8};
-            m[lane] = (message){.parts = parts[lane], .count = 5};
+            memcpy(ends[lane] + 2, elements + 32 * i, 32);
+            parts[lane][2] = (part){ends[lane], 42};
+            m[lane] = (message){.parts = parts[lane], .count = 3};
         }
         sha512_lanes(digests, &sha512_start, m);
         memcpy(out + 64 * at, digests, 64 * least(LANES, n - at));

@@ -226,14 +226,16 @@ class TestModule:
             lambda: _kernel.sha512(0, out, b"", two, 0, b""),
             lambda: _kernel.sha512(0, out, b"", two, -1, b""),
             lambda: _kernel.sha512(0, out, b"", two, 63, b""),
-            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), 0, 2, b"t"),
-            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), -1, 0, b"t"),
-            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), 1, 0, b"t"),
-            lambda: _kernel.blind(0, bytearray(32), one, [b"x"], 0, 1, b"t"),  # type: ignore[arg-type]
-            lambda: _kernel.blind(0, bytearray(32), one, (bytes(65536),), 0, 1, b"t"),
+            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), 0, 2, b"t\x01"),
+            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), -1, 0, b"t\x01"),
+            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), 1, 0, b"t\x01"),
+            lambda: _kernel.blind(0, bytearray(32), one, [b"x"], 0, 1, b"t\x01"),  # type: ignore[arg-type]
+            lambda: _kernel.blind(0, bytearray(32), one, (bytes(65536),), 0, 1, b"t\x01"),
+            lambda: _kernel.blind(0, bytearray(32), one, (b"x",), 0, 1, bytes(257)),
+            lambda: _kernel.evaluate_tokens(0, out, bytearray(0), one, (b"x",), 0, 1, b"", b""),
             lambda: _kernel.finalize(0, out, one, two, (b"x",), 0, 1),
-            lambda: _kernel.evaluate_tokens(0, out, bytearray(32), one, (b"x",), 0, 1, b"t", b""),
-            lambda: _kernel.evaluate_tokens(0, out, bytearray(0), two, (b"x",), 0, 1, b"t", b""),
+            lambda: _kernel.evaluate_tokens(0, out, bytearray(32), one, (b"x",), 0, 1, b"t\x01", b""),
+            lambda: _kernel.evaluate_tokens(0, out, bytearray(0), two, (b"x",), 0, 1, b"t\x01", b""),
             lambda: _kernel.scalars_valid(bytes(33), False),
             lambda: _kernel.scalars_reduce(out, two),
             lambda: _kernel.scalars_invert(out, one),
@@ -246,7 +248,7 @@ class TestModule:
         from connector_psi.oprf import _kernel
 
         with pytest.raises(TypeError):
-            _kernel.blind(0, bytearray(32), bytes(32), ("text",), 0, 1, b"t")  # type: ignore[arg-type]
+            _kernel.blind(0, bytearray(32), bytes(32), ("text",), 0, 1, b"t\x01")  # type: ignore[arg-type]
 
 
 def test_the_constants_are_those_that_the_script_makes() -> None:
