@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
@@ -31,6 +30,7 @@ from pair import BOXES, Pair
 from prf import machine
 from publish import containers
 
+from connector_psi.cli import tune_interpreter
 from connector_psi.oprf.backends import backend_name
 
 TOKENS = (20_000, 50_000, 100_000)
@@ -58,7 +58,7 @@ def measure(
         runs: Of the queries; the medians count. A set is encoded once.
         seed: Of containers.
     """
-    sys.setswitchinterval(1e-5)  # as every command does, see connector_psi.cli
+    tune_interpreter()
     encoding: list[Point] = []
     spent_s: dict[str, dict[int, list[float]]] = {}
     with tempfile.TemporaryDirectory() as name:

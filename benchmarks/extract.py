@@ -24,6 +24,7 @@ from pathlib import Path
 from lxml import etree
 
 from connector_psi.adapters import formats, ics2
+from connector_psi.cli import tune_interpreter
 from connector_psi.domain.records import Record
 
 RUNS = 3
@@ -217,7 +218,7 @@ def run_task(task: str, path: Path) -> dict[str, float]:
 
 
 def _task(task: str, path: Path) -> None:
-    sys.setswitchinterval(1e-5)  # as every command does, see connector_psi.cli
+    tune_interpreter()
     started = time.process_time()
     count = _TASKS[task](path)
     spent = time.process_time() - started

@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from pair import BOXES, Pair, Served, declaration
 from prf import machine
 from publish import containers, prf_rate
 
+from connector_psi.cli import tune_interpreter
 from connector_psi.encoding import tickets
 from connector_psi.oprf.backends import backend_name
 from connector_psi.rpc.v1 import registry_pb2
@@ -76,7 +76,7 @@ def measure(
         rounds: Of P6, in each of which every size is measured once; the medians count.
         seed: Of containers and times of arrival.
     """
-    sys.setswitchinterval(1e-5)  # as every command does, see connector_psi.cli
+    tune_interpreter()
     results: dict[str, Result] = {}
     arrivals = round(AVERAGE_PER_S * seconds)
     if {"P4", "P5"} & set(wanted):

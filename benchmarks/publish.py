@@ -18,7 +18,6 @@ import csv
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from connector_psi import policy
 from connector_psi.adapters import formats
 from connector_psi.audit.entries import Side
+from connector_psi.cli import tune_interpreter
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.domain.identifiers import NORMALISATION_VERSION, normalise
 from connector_psi.domain.records import Identifier, IdentifierType, Record, SourceSystem
@@ -52,7 +52,7 @@ BATCH = 4000
 
 def measure(tokens: int = 1_000_000, node_tokens: int = 100_000, seed: int = 1) -> dict[str, object]:
     """Return ``{"P3": {...}}``; times are wall seconds."""
-    sys.setswitchinterval(1e-5)  # as every command does, see connector_psi.cli
+    tune_interpreter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         table, source, fewer = folder / "table.csv", folder / "alerts.jsonl", min(tokens, node_tokens)
