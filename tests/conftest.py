@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return ranks.get(path.as_posix(), len(ranks)), path.parts[0] not in LONGER
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    # As every command does, see connector_psi.cli: most of what is found by then lives to the end.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

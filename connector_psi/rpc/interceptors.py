@@ -343,7 +343,12 @@ class Gate(grpc.ServerInterceptor):  # type: ignore[type-arg]  # the stubs are g
     def _fail(self, method: str, context: grpc.ServicerContext, error: Exception) -> NoReturn:
         if not context.is_active() or (_is_abort(error) and _is_answered(context)):
             # The caller is gone, or has its answer: what is raised now reaches nobody.
-            raise error
+            try:
+                raise error
+            finally:
+                # Else the error holds this frame, which holds the error, and with it the call: its stream would count
+                # among the open ones of the connection until the next search for cycles.
+                del error
         if isinstance(error, errors.ConnectorError):
             logger.info("rpc.refused", method=method, code=error.code)
             status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

@@ -110,6 +110,15 @@ def test_every_call_but_a_lasting_stream_needs_a_deadline_of_at_most_30_s(node: 
         assert live.call(channel, WATCH, deadline_s=None).status == "OK"
 
 
+def test_calls_that_fail_leave_no_stream_open(node: Node) -> None:
+    many = 8 * dict(tls.SERVER_OPTIONS)["grpc.max_concurrent_streams"]
+    with node.port("local") as channel:
+        paths = (f"{V1}NodeService/GetStatus", f"{V1}RegistryService/GetMatch")
+        assert {live.call(channel, path, deadline_s=None) for path in paths for _ in range(many)} == {NO_DEADLINE}
+        assert {live.call(channel, f"{V1}Nothing/Here").status for _ in range(many)} == {"PERMISSION_DENIED"}
+        assert {live.call(channel, paths[1], b"\xff").status for _ in range(many)} == {"INVALID_ARGUMENT"}
+
+
 def test_a_system_may_keep_a_stream_of_records_open(node: Node) -> None:
     path = f"{V1}RegistryService/RegisterStream"
     request = registry_pb2.RegisterStreamRequest(sequence=7, record=registry_pb2.Record(source="nowhere"))
