@@ -205,13 +205,15 @@ INLINE vec v_times_19(vec a)
     return _mm512_mullo_epi64(a, nineteen);
 }
 
-/* Columns 0 to 9 at places 2^51k to limbs 0 to 4, since 2^255 = 19. A low half of a product is below 2^52, a high half
- * of tight operands below 2^50.1 and counted twice. So a column holds at most 5 * 2^52 + 10 * 2^50.1 < 2^54.9, and a limb
- * of the result 20 times that, < 2^59.3. With any operands below 2^52: 15 * 2^52, and 2^60.3. */
-INLINE wide fe_fold(vec r0, vec r1, vec r2, vec r3, vec r4, vec r5, vec r6, vec r7, vec r8, vec r9)
+/* Columns 0 to 9 stand at places 2^51k, and 2^255 = 19, so that column k + 5 counts 19 times in limb k. A low half of a
+ * product is below 2^52, a high half of tight operands below 2^50.1 and counted twice. So a column holds at most
+ * 5 * 2^52 + 10 * 2^50.1 < 2^54.9, and a limb of the result 20 times that, < 2^59.3.
+ *
+ * Columns 8 and 9 are few halves, each sum of them below 2^52: IFMA multiplies these by 19, 38 or 76. What it cuts off at
+ * 2^52, below 2^7, belongs to the high halves of the next column. */
+INLINE wide fe_fold(vec r0, vec r1, vec r2, vec r3, vec r4, vec r5, vec r6, vec r7)
 {
-    return (wide){{v_add(r0, v_times_19(r5)), v_add(r1, v_times_19(r6)), v_add(r2, v_times_19(r7)),
-                   v_add(r3, v_times_19(r8)), v_add(r4, v_times_19(r9))}};
+    return (wide){{v_add(r0, v_times_19(r5)), v_add(r1, v_times_19(r6)), v_add(r2, v_times_19(r7)), r3, r4}};
 }
 
 /* The high half of a_i * b_j belongs at 2^(51 (i + j) + 52), twice the place of column i + j + 1: a column begins with its
@@ -221,20 +223,24 @@ INLINE wide fe_mulw_from(const fe *a, const fe *b, int biased)
     const vec a0 = a->v[0], a1 = a->v[1], a2 = a->v[2], a3 = a->v[3], a4 = a->v[4];
     const vec b0 = b->v[0], b1 = b->v[1], b2 = b->v[2], b3 = b->v[3], b4 = b->v[4];
     const vec zero = _mm512_setzero_si512(), whole = biased ? BIAS_LIMB(0) : zero, half = biased ? v_shr(BIAS_LIMB(1), 1) : zero;
-    vec r0 = whole, r1 = half, r2 = half, r3 = half, r4 = half, r5 = zero, r6 = zero, r7 = zero, r8 = zero, r9 = zero;
+    const vec nineteen = v_set1(19), twice = v_set1(38);
+    vec r0 = whole, r1 = half, r2 = half, r3 = half, r4 = half, r5 = zero, r6 = zero, r7 = zero;
+    const vec low8 = LO(zero, a4, b4), high8 = HI(HI(zero, a3, b4), a4, b3), high9 = HI(zero, a4, b4); /* high8 < 2^51.1 */
     r1 = HI(r1, a0, b0); r2 = HI(r2, a0, b1); r3 = HI(r3, a0, b2); r4 = HI(r4, a0, b3); r5 = HI(r5, a0, b4);
     r2 = HI(r2, a1, b0); r3 = HI(r3, a1, b1); r4 = HI(r4, a1, b2); r5 = HI(r5, a1, b3); r6 = HI(r6, a1, b4);
     r3 = HI(r3, a2, b0); r4 = HI(r4, a2, b1); r5 = HI(r5, a2, b2); r6 = HI(r6, a2, b3); r7 = HI(r7, a2, b4);
-    r4 = HI(r4, a3, b0); r5 = HI(r5, a3, b1); r6 = HI(r6, a3, b2); r7 = HI(r7, a3, b3); r8 = HI(r8, a3, b4);
-    r5 = HI(r5, a4, b0); r6 = HI(r6, a4, b1); r7 = HI(r7, a4, b2); r8 = HI(r8, a4, b3); r9 = HI(r9, a4, b4);
+    r4 = HI(r4, a3, b0); r5 = HI(r5, a3, b1); r6 = HI(r6, a3, b2); r7 = HI(r7, a3, b3);
+    r5 = HI(r5, a4, b0); r6 = HI(r6, a4, b1); r7 = HI(r7, a4, b2);
+    r4 = HI(r4, low8, nineteen); r4 = HI(r4, high8, twice); r5 = HI(r5, high9, twice);
     r1 = v_add(r1, r1); r2 = v_add(r2, r2); r3 = v_add(r3, r3); r4 = v_add(r4, r4); r5 = v_add(r5, r5);
-    r6 = v_add(r6, r6); r7 = v_add(r7, r7); r8 = v_add(r8, r8); r9 = v_add(r9, r9);
+    r6 = v_add(r6, r6); r7 = v_add(r7, r7);
+    r3 = LO(r3, low8, nineteen); r3 = LO(r3, high8, twice); r4 = LO(r4, high9, twice);
     r0 = LO(r0, a0, b0); r1 = LO(r1, a0, b1); r2 = LO(r2, a0, b2); r3 = LO(r3, a0, b3); r4 = LO(r4, a0, b4);
     r1 = LO(r1, a1, b0); r2 = LO(r2, a1, b1); r3 = LO(r3, a1, b2); r4 = LO(r4, a1, b3); r5 = LO(r5, a1, b4);
     r2 = LO(r2, a2, b0); r3 = LO(r3, a2, b1); r4 = LO(r4, a2, b2); r5 = LO(r5, a2, b3); r6 = LO(r6, a2, b4);
     r3 = LO(r3, a3, b0); r4 = LO(r4, a3, b1); r5 = LO(r5, a3, b2); r6 = LO(r6, a3, b3); r7 = LO(r7, a3, b4);
-    r4 = LO(r4, a4, b0); r5 = LO(r5, a4, b1); r6 = LO(r6, a4, b2); r7 = LO(r7, a4, b3); r8 = LO(r8, a4, b4);
-    return fe_fold(r0, r1, r2, r3, r4, r5, r6, r7, r8, r9);
+    r4 = LO(r4, a4, b0); r5 = LO(r5, a4, b1); r6 = LO(r6, a4, b2); r7 = LO(r7, a4, b3);
+    return fe_fold(r0, r1, r2, r3, r4, r5, r6, r7);
 }
 
 /* Products of two different limbs count twice: 2 (2 high + low + high of the square) + low of the square. The bounds are
@@ -244,18 +250,22 @@ INLINE wide fe_sqw_from(const fe *a, int biased)
     const vec a0 = a->v[0], a1 = a->v[1], a2 = a->v[2], a3 = a->v[3], a4 = a->v[4];
     const vec zero = _mm512_setzero_si512(), whole = biased ? BIAS_LIMB(0) : zero;
     const vec half = biased ? v_shr(BIAS_LIMB(1), 1) : zero, quarter = biased ? v_shr(BIAS_LIMB(1), 2) : zero;
-    vec r0 = whole, r1 = half, r2 = quarter, r3 = quarter, r4 = quarter, r5 = zero, r6 = zero, r7 = zero, r8 = zero, r9 = zero;
+    const vec nineteen = v_set1(19), twice = v_set1(38), four_times = v_set1(76);
+    vec r0 = whole, r1 = half, r2 = quarter, r3 = quarter, r4 = quarter, r5 = zero, r6 = zero, r7 = zero;
+    const vec low8 = LO(zero, a4, a4), high8 = HI(zero, a3, a4), high9 = HI(zero, a4, a4);
     r2 = HI(r2, a0, a1); r3 = HI(r3, a0, a2); r4 = HI(r4, a0, a3); r5 = HI(r5, a0, a4); r6 = HI(r6, a1, a4);
-    r4 = HI(r4, a1, a2); r5 = HI(r5, a1, a3); r6 = HI(r6, a2, a3); r7 = HI(r7, a2, a4); r8 = HI(r8, a3, a4);
+    r4 = HI(r4, a1, a2); r5 = HI(r5, a1, a3); r6 = HI(r6, a2, a3); r7 = HI(r7, a2, a4);
     r2 = v_add(r2, r2); r3 = v_add(r3, r3); r4 = v_add(r4, r4); r5 = v_add(r5, r5); r6 = v_add(r6, r6);
-    r7 = v_add(r7, r7); r8 = v_add(r8, r8);
+    r7 = v_add(r7, r7);
     r1 = LO(r1, a0, a1); r2 = LO(r2, a0, a2); r3 = LO(r3, a0, a3); r4 = LO(r4, a0, a4); r5 = LO(r5, a1, a4);
     r3 = LO(r3, a1, a2); r4 = LO(r4, a1, a3); r5 = LO(r5, a2, a3); r6 = LO(r6, a2, a4); r7 = LO(r7, a3, a4);
-    r1 = HI(r1, a0, a0); r3 = HI(r3, a1, a1); r5 = HI(r5, a2, a2); r7 = HI(r7, a3, a3); r9 = HI(r9, a4, a4);
+    r1 = HI(r1, a0, a0); r3 = HI(r3, a1, a1); r5 = HI(r5, a2, a2); r7 = HI(r7, a3, a3);
+    r4 = HI(r4, low8, nineteen); r4 = HI(r4, high8, four_times); r5 = HI(r5, high9, twice);
     r1 = v_add(r1, r1); r2 = v_add(r2, r2); r3 = v_add(r3, r3); r4 = v_add(r4, r4); r5 = v_add(r5, r5);
-    r6 = v_add(r6, r6); r7 = v_add(r7, r7); r8 = v_add(r8, r8); r9 = v_add(r9, r9);
-    r0 = LO(r0, a0, a0); r2 = LO(r2, a1, a1); r4 = LO(r4, a2, a2); r6 = LO(r6, a3, a3); r8 = LO(r8, a4, a4);
-    return fe_fold(r0, r1, r2, r3, r4, r5, r6, r7, r8, r9);
+    r6 = v_add(r6, r6); r7 = v_add(r7, r7);
+    r3 = LO(r3, low8, nineteen); r3 = LO(r3, high8, four_times); r4 = LO(r4, high9, twice);
+    r0 = LO(r0, a0, a0); r2 = LO(r2, a1, a1); r4 = LO(r4, a2, a2); r6 = LO(r6, a3, a3);
+    return fe_fold(r0, r1, r2, r3, r4, r5, r6, r7);
 }
 
 INLINE wide fe_mulw(const fe *a, const fe *b) { return fe_mulw_from(a, b, 0); }
