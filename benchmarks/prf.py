@@ -1,9 +1,9 @@
 """P1 and P2: the PRF of a token, and a verified query, beside plain libsodium calls in the same run.
 
 Run ``python benchmarks/prf.py --json OUT``. Each run measures every side once, one after the other on the same
-cores, P1 for at least 50 ms; a figure is the median over the runs, a ratio the median of the runs' ratios (above 1: faster than
-plain calls). *Plain* is one element a call through the public functions of ``rbcl``, on one thread, with the
-hashing that RFC 9497 asks for. All sides must give equal outputs, or the measurement fails.
+cores, those of P1 for at least 50 ms; a figure is the median over the runs, a ratio the median of the runs' ratios
+(above 1: faster than plain calls). *Plain* is one element a call through the public functions of ``rbcl``, on one
+thread, with the hashing that RFC 9497 asks for. All sides must give equal outputs, or the measurement fails.
 
 P1: ``suite.evaluate``, the owner's own PRF: hash, map to the group, multiply, hash; on every backend of the group.
 P2: blind, blind-evaluate, prove, verify and finalize: both sides of one query on one machine.
@@ -236,8 +236,8 @@ def _timed(call: Callable[[], T]) -> tuple[T, float, float]:
 def _lasting(call: Callable[[], object]) -> float:
     """Return the microseconds of wall time of a call, of as many as last at least ``LEAST_US`` together.
 
-    A batch of the kernel takes a tenth of libsodium's time: by itself it would be measured while caches are cold and the
-    processor changes its frequency, after the side before it.
+    A batch of the kernel takes a tenth of libsodium's time: by itself it would be measured while caches are cold and
+    the processor changes its frequency, after the side before it.
     """
     walls: list[float] = []
     while sum(walls) < LEAST_US:
