@@ -34,7 +34,6 @@ P2_TARGET_WALL_US = 35
 STEPS = ("blind", "blind_evaluate", "prove", "verify_proof", "finalize")
 FLAGS = ("avx2", "avx512f", "avx512ifma", "bmi2", "adx", "sha_ni")
 CONTEXT = b"OPRFV1-\x01-ristretto255-SHA512"
-
 LEAST_US = 50_000
 
 NOT_RUN = "not run: this processor or build has it not"

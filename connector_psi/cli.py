@@ -99,8 +99,8 @@ def tune_interpreter() -> None:
     # would wait that long to get it back while another thread works.
     sys.setswitchinterval(1e-5)
     # Records and tokens come by the thousand and hold no cycles. At Python's default a young generation of 700 objects
-    # is searched for some every few dozen records, and all modules with it every so often: a seventh of the time of a
-    # publication.
+    # is searched for some every few dozen records, and all modules with it every so often: a sixth of the time in which
+    # 100,000 tokens are encoded.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 

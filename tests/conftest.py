@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections.abc import Iterator
@@ -70,9 +69,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    # As every command does, see connector_psi.cli: most of what is found by then lives to the end.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    # Not before: tests set up gRPC's environment before it is loaded.
+    from connector_psi.cli import tune_interpreter
+
+    tune_interpreter()
 
 
 @pytest.fixture(autouse=True)

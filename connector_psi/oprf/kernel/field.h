@@ -223,7 +223,7 @@ INLINE wide fe_mulw_from(const fe *a, const fe *b, int biased)
     const vec a0 = a->v[0], a1 = a->v[1], a2 = a->v[2], a3 = a->v[3], a4 = a->v[4];
     const vec b0 = b->v[0], b1 = b->v[1], b2 = b->v[2], b3 = b->v[3], b4 = b->v[4];
     const vec zero = _mm512_setzero_si512(), whole = biased ? BIAS_LIMB(0) : zero, half = biased ? v_shr(BIAS_LIMB(1), 1) : zero;
-    const vec nineteen = v_set1(19), twice = v_set1(38);
+    const vec by19 = v_set1(19), by38 = v_set1(38);
     vec r0 = whole, r1 = half, r2 = half, r3 = half, r4 = half, r5 = zero, r6 = zero, r7 = zero;
     const vec low8 = LO(zero, a4, b4), high8 = HI(HI(zero, a3, b4), a4, b3), high9 = HI(zero, a4, b4); /* high8 < 2^51.1 */
     r1 = HI(r1, a0, b0); r2 = HI(r2, a0, b1); r3 = HI(r3, a0, b2); r4 = HI(r4, a0, b3); r5 = HI(r5, a0, b4);
@@ -231,10 +231,10 @@ INLINE wide fe_mulw_from(const fe *a, const fe *b, int biased)
     r3 = HI(r3, a2, b0); r4 = HI(r4, a2, b1); r5 = HI(r5, a2, b2); r6 = HI(r6, a2, b3); r7 = HI(r7, a2, b4);
     r4 = HI(r4, a3, b0); r5 = HI(r5, a3, b1); r6 = HI(r6, a3, b2); r7 = HI(r7, a3, b3);
     r5 = HI(r5, a4, b0); r6 = HI(r6, a4, b1); r7 = HI(r7, a4, b2);
-    r4 = HI(r4, low8, nineteen); r4 = HI(r4, high8, twice); r5 = HI(r5, high9, twice);
+    r4 = HI(r4, low8, by19); r4 = HI(r4, high8, by38); r5 = HI(r5, high9, by38);
     r1 = v_add(r1, r1); r2 = v_add(r2, r2); r3 = v_add(r3, r3); r4 = v_add(r4, r4); r5 = v_add(r5, r5);
     r6 = v_add(r6, r6); r7 = v_add(r7, r7);
-    r3 = LO(r3, low8, nineteen); r3 = LO(r3, high8, twice); r4 = LO(r4, high9, twice);
+    r3 = LO(r3, low8, by19); r3 = LO(r3, high8, by38); r4 = LO(r4, high9, by38);
     r0 = LO(r0, a0, b0); r1 = LO(r1, a0, b1); r2 = LO(r2, a0, b2); r3 = LO(r3, a0, b3); r4 = LO(r4, a0, b4);
     r1 = LO(r1, a1, b0); r2 = LO(r2, a1, b1); r3 = LO(r3, a1, b2); r4 = LO(r4, a1, b3); r5 = LO(r5, a1, b4);
     r2 = LO(r2, a2, b0); r3 = LO(r3, a2, b1); r4 = LO(r4, a2, b2); r5 = LO(r5, a2, b3); r6 = LO(r6, a2, b4);
@@ -250,7 +250,7 @@ INLINE wide fe_sqw_from(const fe *a, int biased)
     const vec a0 = a->v[0], a1 = a->v[1], a2 = a->v[2], a3 = a->v[3], a4 = a->v[4];
     const vec zero = _mm512_setzero_si512(), whole = biased ? BIAS_LIMB(0) : zero;
     const vec half = biased ? v_shr(BIAS_LIMB(1), 1) : zero, quarter = biased ? v_shr(BIAS_LIMB(1), 2) : zero;
-    const vec nineteen = v_set1(19), twice = v_set1(38), four_times = v_set1(76);
+    const vec by19 = v_set1(19), by38 = v_set1(38), by76 = v_set1(76);
     vec r0 = whole, r1 = half, r2 = quarter, r3 = quarter, r4 = quarter, r5 = zero, r6 = zero, r7 = zero;
     const vec low8 = LO(zero, a4, a4), high8 = HI(zero, a3, a4), high9 = HI(zero, a4, a4);
     r2 = HI(r2, a0, a1); r3 = HI(r3, a0, a2); r4 = HI(r4, a0, a3); r5 = HI(r5, a0, a4); r6 = HI(r6, a1, a4);
@@ -260,10 +260,10 @@ INLINE wide fe_sqw_from(const fe *a, int biased)
     r1 = LO(r1, a0, a1); r2 = LO(r2, a0, a2); r3 = LO(r3, a0, a3); r4 = LO(r4, a0, a4); r5 = LO(r5, a1, a4);
     r3 = LO(r3, a1, a2); r4 = LO(r4, a1, a3); r5 = LO(r5, a2, a3); r6 = LO(r6, a2, a4); r7 = LO(r7, a3, a4);
     r1 = HI(r1, a0, a0); r3 = HI(r3, a1, a1); r5 = HI(r5, a2, a2); r7 = HI(r7, a3, a3);
-    r4 = HI(r4, low8, nineteen); r4 = HI(r4, high8, four_times); r5 = HI(r5, high9, twice);
+    r4 = HI(r4, low8, by19); r4 = HI(r4, high8, by76); r5 = HI(r5, high9, by38);
     r1 = v_add(r1, r1); r2 = v_add(r2, r2); r3 = v_add(r3, r3); r4 = v_add(r4, r4); r5 = v_add(r5, r5);
     r6 = v_add(r6, r6); r7 = v_add(r7, r7);
-    r3 = LO(r3, low8, nineteen); r3 = LO(r3, high8, four_times); r4 = LO(r4, high9, twice);
+    r3 = LO(r3, low8, by19); r3 = LO(r3, high8, by76); r4 = LO(r4, high9, by38);
     r0 = LO(r0, a0, a0); r2 = LO(r2, a1, a1); r4 = LO(r4, a2, a2); r6 = LO(r6, a3, a3);
     return fe_fold(r0, r1, r2, r3, r4, r5, r6, r7);
 }

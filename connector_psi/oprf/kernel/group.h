@@ -4,8 +4,9 @@
  * (Hisil, Wong, Carter, Dawson, "Twisted Edwards Curves Revisited", 2008). Coordinates are tight. Formulas are complete:
  * no input is an exception, so nothing branches.
  *
- * Cost in multiplications M and squarings S of the field: doubling 4M + 4S, or 5M + 3S (one M less without T), addition of a cached
- * point 8M (7M without T), multiplication by a scalar 252 doublings, 64 additions and 8 table entries.
+ * Cost in multiplications M and squarings S of the field: doubling 4M + 4S, with IFMA 5M + 3S (one M less without T),
+ * addition of a cached point 8M (7M without T), multiplication by a scalar 252 doublings, 64 additions and 8 table
+ * entries.
  */
 #pragma once
 
