@@ -23,10 +23,11 @@ Not handled here: when to sign (the caller has a clock for it), one writer per l
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from connector_psi.audit.bodies import (
     SALT_BYTES,
@@ -72,6 +73,9 @@ from connector_psi.errors import (
 
 Tx = TypeVar("Tx")
 Tx_contra = TypeVar("Tx_contra", contravariant=True)
+
+Part = Literal["tree", "body", "checkpoint", "guard"]
+"""What ``Log.verify`` found something wrong with."""
 
 MAX_FAILURES = 100
 _PAGE = 512
@@ -177,6 +181,8 @@ class Appended:
     index: int
     leaf: bytes
     leaf_hash: LeafHash
+    entry: Leaf
+    """What ``leaf`` are the bytes of."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,10 @@ class VerifyReport:
         failures: Where something is wrong, never a value; at most 100, then one that counts the rest.
         bodies_opened: Bodies that were opened and match their leaf.
         bodies_unavailable: Bodies that are erased, or whose key is not at hand.
+        failed: How many failures there are of each kind, those beyond the first 100 too; none of a kind that is not
+            named.
+        checkpoint_size: Of the newest signed checkpoint; None where there is none, or it does not verify.
+        guard_size: Of the highest checkpoint by the guard; None where it knows none, or is damaged.
     """
 
     origin: str
@@ -198,6 +208,9 @@ class VerifyReport:
     failures: tuple[str, ...]
     bodies_opened: int
     bodies_unavailable: int
+    failed: Mapping[Part, int] = field(default_factory=dict)
+    checkpoint_size: int | None = None
+    guard_size: int | None = None
 
     @property
     def verified(self) -> bool:
@@ -278,7 +291,8 @@ class Log(Generic[Tx]):
         now = self._clock.now().astimezone(UTC).replace(microsecond=0)
         due = erase_after(draft.retention_class, now, self._national_months)
         salt, encoded = self._random.bytes(SALT_BYTES), encode_body(body)
-        leaf = encode_leaf(draft.complete(ts=now, erase_after=due, body_commit=commit_body(salt, encoded)))
+        entry = draft.complete(ts=now, erase_after=due, body_commit=commit_body(salt, encoded))
+        leaf = encode_leaf(entry)
         sealed = seal_body(
             encoded,
             salt,
@@ -291,7 +305,7 @@ class Log(Generic[Tx]):
         )
         digest = leaf_hash(leaf)
         self._backend.append(tx, index, leaf, append_nodes(index, digest, self._reader(tx)), sealed, due)
-        return Appended(index=index, leaf=leaf, leaf_hash=digest)
+        return Appended(index=index, leaf=leaf, leaf_hash=digest, entry=entry)
 
     def checkpoint(self, tx: Tx) -> bytes:
         """Return the signed checkpoint of the tree as it is: the stored one if the tree did not grow, else a new one.
@@ -456,9 +470,10 @@ class _Verification(Generic[Tx]):
         self._now = now
         self._tx = tx
         self._frontier = TreeFrontier()
-        self._claims: list[tuple[int, bytes, str]] = []
+        self._claims: list[tuple[int, bytes, Literal["checkpoint", "guard"]]] = []
+        self._claimed: dict[str, int] = {}
         self._failures: list[str] = []
-        self._failed = 0
+        self._failed: Counter[Part] = Counter()
         self._opened = 0
         self._unavailable = 0
 
@@ -473,15 +488,15 @@ class _Verification(Generic[Tx]):
             for leaf in leaves:
                 self._check_leaf(leaf)
             if len(leaves) != end - start:
-                self._fail(f"leaf {start + len(leaves)}: missing")
+                self._fail("tree", f"leaf {start + len(leaves)}: missing")
                 break
         if self._backend.read_leaves(self._tx, size, size + 1):
-            self._fail(f"leaf {size}: beyond the tree")
+            self._fail("tree", f"leaf {size}: beyond the tree")
         for claimed_size, _, what in self._claims:
-            self._fail(f"{what}: ahead of the tree, at size {claimed_size}")
+            self._fail(what, f"{what}: ahead of the tree, at size {claimed_size}")
         failures = list(self._failures)
-        if self._failed > len(failures):
-            failures.append(f"and {self._failed - len(failures)} more")
+        if self._failed.total() > len(failures):
+            failures.append(f"and {self._failed.total() - len(failures)} more")
         return VerifyReport(
             origin=self._origin,
             size=self._frontier.size,
@@ -489,6 +504,9 @@ class _Verification(Generic[Tx]):
             failures=tuple(failures),
             bodies_opened=self._opened,
             bodies_unavailable=self._unavailable,
+            failed=dict(self._failed),
+            checkpoint_size=self._claimed.get("checkpoint"),
+            guard_size=self._claimed.get("guard"),
         )
 
     def _collect_claims(self, guard: CheckpointGuard) -> None:
@@ -497,40 +515,41 @@ class _Verification(Generic[Tx]):
         try:
             highest = guard.highest()
         except LogForkError as error:
-            self._fail(str(error))
+            self._fail("guard", str(error))
         else:
             if highest is not None:
                 self._claims.append((*highest, "guard"))
             elif self._backend.latest_checkpoint(self._tx) is not None and guard.highest() is None:
-                self._fail("guard: gone, though checkpoints were signed")
+                self._fail("guard", "guard: gone, though checkpoints were signed")
         note = self._backend.latest_checkpoint(self._tx)
         if note is not None:
             try:
                 checkpoint = verify_checkpoint(note, self._vkey, self._origin)
                 self._claims.insert(0, (checkpoint.size, checkpoint.root, "checkpoint"))
             except (FormatError, ProofInvalidError) as error:
-                self._fail(f"checkpoint: {error}")
+                self._fail("checkpoint", f"checkpoint: {error}")
+        self._claimed = {what: size for size, _, what in self._claims}
 
     def _check_claims(self) -> None:
         """Compare the roots claimed for the size that the computed tree has just now."""
         for claim in [c for c in self._claims if c[0] == self._frontier.size]:
             self._claims.remove(claim)
             if claim[1] != self._frontier.root():
-                self._fail(f"{claim[2]}: another root at size {claim[0]}")
+                self._fail(claim[2], f"{claim[2]}: another root at size {claim[0]}")
 
     def _check_leaf(self, raw: bytes) -> None:
         index = self._frontier.size
         for level, position, digest in self._frontier.add(leaf_hash(raw)):
             try:
                 if self._backend.read_node(self._tx, level, position) != digest:
-                    self._fail(f"node {level}/{position}: does not match the leaves up to leaf {index}")
+                    self._fail("tree", f"node {level}/{position}: does not match the leaves up to leaf {index}")
             except ProofInvalidError:
-                self._fail(f"node {level}/{position}: missing")
+                self._fail("tree", f"node {level}/{position}: missing")
         self._check_claims()
         try:
             leaf = parse_leaf(raw)
         except FormatError as error:
-            self._fail(f"leaf {index}: {error}")
+            self._fail("tree", f"leaf {index}: {error}")
         else:
             self._check_body(index, leaf)
 
@@ -539,7 +558,7 @@ class _Verification(Generic[Tx]):
         if sealed is None:
             self._unavailable += 1
             if self._now < leaf.erase_after:
-                self._fail(f"leaf {index}: body erased before its time")
+                self._fail("body", f"leaf {index}: body erased before its time")
             return
         try:
             open_body(sealed, self._wrapping, index=index, body_commit=leaf.body_commit)
@@ -547,14 +566,14 @@ class _Verification(Generic[Tx]):
         except KeyUnavailableError:
             self._unavailable += 1
             if self._now < leaf.erase_after:
-                self._fail(f"leaf {index}: the key of the body is gone before its time")
+                self._fail("body", f"leaf {index}: the key of the body is gone before its time")
         except UnavailableError:
             raise
         except (ProofInvalidError, StorageError) as error:
             # StorageError: what is stored as the key's id is none, or the key's file was altered.
-            self._fail(str(error))
+            self._fail("body", str(error))
 
-    def _fail(self, place: str) -> None:
-        self._failed += 1
+    def _fail(self, part: Part, place: str) -> None:
+        self._failed[part] += 1
         if len(self._failures) < MAX_FAILURES:
             self._failures.append(place)

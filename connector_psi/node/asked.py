@@ -36,6 +36,8 @@ from connector_psi.storage.store import Tx
 
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
+DISCLOSED = "disclosed"
+"""Counted by day: cases that something was disclosed for to this node."""
 
 
 class AskedCases:
@@ -232,6 +234,8 @@ class AskedCases:
                 legal_basis=row.payload["legal_basis"],
                 source_commitment=disclosure.source_commitment(answer.salt, answer.envelope),
             )
+            if state is CaseState.DISCLOSED:
+                node.count(tx, DISCLOSED, bound)
             payload = {**row.payload, "outcome": _outcome_payload(envelope, answer)}
             store.update_case(
                 node.store,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from connector_psi import disclosure
@@ -11,7 +11,7 @@ from connector_psi.errors import (
     PurposeRefusedError,
 )
 from connector_psi.node import caseclock
-from connector_psi.node.node import Bound, Node
+from connector_psi.node.node import Bound, Node, millis
 from connector_psi.node.received import claim_of, released_fields
 from connector_psi.policy import FieldReason
 from connector_psi.storage import cases as store
@@ -47,10 +47,25 @@ class CaseViews:
     def __init__(self, node: Node) -> None:
         self._node = node
 
-    def list(self, states: tuple[str, ...] = (), limit: int = 0, offset: int = 0) -> list[CaseView]:
-        """Return cases of both sides, oldest first, without their fields, at most 100.
+    def list(
+        self,
+        states: tuple[str, ...] = (),
+        limit: int = 0,
+        offset: int = 0,
+        *,
+        side: str = "",
+        newest_first: bool = False,
+    ) -> list[CaseView]:
+        """Return cases without their fields, at most 100.
 
         Neither cases under an agreement without notice at their owner, nor covers at their querier.
+
+        Args:
+            states: Those in one of them; all by default.
+            limit: At most so many.
+            offset: So many are left out before.
+            side: ``querier`` or ``owner``; both by default.
+            newest_first: By the time of their opening; the oldest first by default.
         """
         node = self._node
         node.check_alive()
@@ -61,8 +76,22 @@ class CaseViews:
                 states=states,
                 limit=min(limit or PAGE, PAGE),
                 offset=offset,
+                side=side,
+                newest_first=newest_first,
             )
             return [replace(self._view(tx, row), fields={}, withheld=()) for row in rows]
+
+    def of_match(self, match_id: str) -> Sequence[CaseView]:
+        """Return the cases that were opened for a match, the oldest first, without their fields."""
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            rows = store.cases_of_match(node.store, tx, match_id)
+            return [replace(self._view(tx, row), fields={}, withheld=()) for row in rows if not row.quiet]
+
+    def last_slot_ms(self, row: caseclock.Accepted) -> int:
+        """Return the last slot of a case or a request for access: whoever decides after it is too late."""
+        return millis(caseclock.last_slot(self._node, row))
 
     def get(self, request_id: bytes) -> CaseView:
         """Return one case.

@@ -25,6 +25,9 @@ from connector_psi.storage.queried import TakenSet
 from connector_psi.storage.records import StoredRecord
 from connector_psi.storage.store import Tx
 
+MATCH = "match"
+"""Counted by day: matches that were not known before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -112,8 +115,8 @@ class Matching:
             if judgement.verdict is policy.Verdict.WEAK
         )
         kept: set[bytes] = set()
-        for matches in by_record.values():
-            self._keep(tx, bound, taken, matches, kept)
+        new = sum(self._keep(tx, bound, taken, matches, kept) for matches in by_record.values())
+        self._node.count(tx, MATCH, bound, new)
         judged = [stored.id for stored in (covered if whole is None else whole)]
         queried.mark_gone(tx, bound.code, judged, kept)
         queried.count_weak(tx, bound.code, taken.epoch, [stored.id for stored in covered], weak)
@@ -150,9 +153,9 @@ class Matching:
         taken: TakenSet,
         matches: Sequence[tuple[_Pair, policy.Judgement]],
         kept: set[bytes],
-    ) -> None:
-        """Keep the matches of one record, and add their identities to ``kept``."""
-        node = self._node
+    ) -> int:
+        """Keep the matches of one record, and add their identities to ``kept``. Returns how many are new."""
+        node, new = self._node, 0
         judged: dict[tuple[bytes, int], list[tuple[_Pair, policy.Judgement]]] = defaultdict(list)
         for pair, judgement in matches:
             values = sorted({token.value for token, _ in pair.claimed(judgement)})
@@ -177,7 +180,7 @@ class Matching:
                     "category": _category_name(bound.agreement, category),
                     "record_ref": stored.record.source_ref,
                 }
-                queried.put_match(
+                new += queried.put_match(
                     node.store,
                     tx,
                     identity=identity,
@@ -188,6 +191,7 @@ class Matching:
                     payload=payload,
                     now_ms=node.now_ms(),
                 )
+        return new
 
 
 def _evidence(agreement: policy.Agreement, stored: StoredRecord, tokens: Sequence[Token]) -> list[list[str]]:

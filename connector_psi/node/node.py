@@ -52,12 +52,13 @@ from connector_psi.node.config import Layout, NodeConfig, load_config
 from connector_psi.node.contacts import PeerContacts
 from connector_psi.node.descriptor import Descriptor, log_origin, parse_descriptor, witness_name
 from connector_psi.node.governing import bring_into_force, pack_of, read_signed
+from connector_psi.node.logwords import words_of
 from connector_psi.node.measuring import NoTelemetry, Telemetry
 from connector_psi.node.ports import LeafProof
 from connector_psi.node.timekeeping import Timekeeper, Timekeeping
 from connector_psi.protocol.tokens import Token, name_groups, record_tokens
+from connector_psi.storage import daily, logindex, policies
 from connector_psi.storage import peers as peer_store
-from connector_psi.storage import policies
 from connector_psi.storage import witnesses as witness_store
 from connector_psi.storage.lock import DirectoryLock
 from connector_psi.storage.logs import SqlLogBackend
@@ -506,7 +507,24 @@ class Node:
         silent = (
             bound is not None and bound.side is OWNER and is_silent(bound.agreement) and event is not Event.SET_PUBLISH
         )
-        return self.log.append(tx, draft, body, SILENT_BODY_BYTES if silent else 0)
+        entry = self.log.append(tx, draft, body, SILENT_BODY_BYTES if silent else 0)
+        # Of what an owner writes without notice no word is kept: two entries with one word are two cases of one file,
+        # and every cover has a reference of its own.
+        logindex.put(tx, entry.index, entry.entry, () if silent else words_of(self.store, body))
+        if not silent:
+            daily.count(tx, _day(entry.entry.ts), event.value, "" if bound is None else bound.code)
+        return entry
+
+    def count(self, tx: Tx, what: str, bound: Bound | None, n: int = 1) -> None:
+        """Add to what happened today; see ``storage.daily``.
+
+        Args:
+            tx: The transaction of what happened.
+            what: A word.
+            bound: The agreement it belongs to.
+            n: How often.
+        """
+        daily.count(tx, _day(self.clock.now()), what, "" if bound is None else bound.code, n)
 
     def _own_retention(self) -> RetentionClass:
         return {
@@ -585,6 +603,10 @@ class Node:
             if note is not None and trust.suffices(parse_note(note)):
                 return note, size
         raise UnavailableError("no checkpoint with the wanted witnesses covers the entry yet")
+
+
+def _day(when: datetime) -> int:
+    return int(when.timestamp()) // daily.DAY_S
 
 
 def millis(when: datetime) -> int:

@@ -7,21 +7,22 @@ people can keep up with the matches of an agreement, and who is told them. Leave
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from statistics import median
 
 from connector_psi.disclosure import is_silent
 from connector_psi.domain.coverage import Coverage
 from connector_psi.node.node import QUERIER, Bound, Node
 from connector_psi.pki import Role
 from connector_psi.storage import figures, queried, records
+from connector_psi.storage.figures import CategoryCount
 from connector_psi.storage.store import Tx
 
 PART_RECORDS = 20_000
 """Records of one part; about two seconds."""
 MAX_DAYS = 3_660
 _DAY_MS = 86_400_000
-_SEES_MATCHES = frozenset({Role.OFFICER, Role.SUPERVISOR, Role.DPO, Role.SYSTEM})
+SEES_MATCHES = frozenset({Role.OFFICER, Role.SUPERVISOR, Role.DPO, Role.SYSTEM})
 """Who may list matches. Of agreements whose owner gets no notice nobody else is told how many there are."""
 
 
@@ -68,25 +69,29 @@ def manageability(node: Node, days: int, role: Role) -> dict[str, Manageability]
     now = node.now_ms()
     with node.store.read() as tx:
         counts = figures.matches_by_agreement(tx, now - days * _DAY_MS)
+        by_category = figures.records_by_category(tx, now - days * _DAY_MS)
         for bound in node.agreements(QUERIER):
-            if role in _SEES_MATCHES or not is_silent(bound.agreement):
-                found[bound.code] = _manageability(node, tx, bound, now, days, counts.get(bound.code, {}))
+            if role in SEES_MATCHES or not is_silent(bound.agreement):
+                found[bound.code] = _manageability(tx, bound, now, days, counts.get(bound.code, {}), by_category)
     return found
 
 
-def _manageability(node: Node, tx: Tx, bound: Bound, now: int, days: int, counts: dict[str, int]) -> Manageability:
-    since, categories = now - days * _DAY_MS, bound.agreement.querier_categories
-    first = figures.first_registered_ms(tx, categories)
-    seen_days = max(1.0, (now - max(since, first if first is not None else now)) / _DAY_MS)
-    declarations = figures.count_records(tx, categories, since)
+def _manageability(
+    tx: Tx, bound: Bound, now: int, days: int, counts: Mapping[str, int], by_category: Mapping[str, CategoryCount]
+) -> Manageability:
+    since = now - days * _DAY_MS
+    asked_with = [by_category[name] for name in bound.agreement.querier_categories if name in by_category]
+    first = min((each.first_ms for each in asked_with), default=now)
+    seen_days = max(1.0, (now - max(since, first)) / _DAY_MS)
+    declarations = sum(each.since for each in asked_with)
     confirmed, dismissed = counts.get(queried.CONFIRMED, 0), counts.get(queried.DISMISSED, 0)
     undecided, decided = counts.get(queried.NEW, 0), confirmed + dismissed
     matches = decided + undecided
-    took = [*figures.decision_times(node.store, tx, bound.code, since)] if decided else []
+    median_ms = figures.median_decision_ms(tx, bound.code, since) if decided else None
     return Manageability(
         days=round(seen_days, 2),
         declarations=declarations,
-        declarations_live=figures.count_records(tx, categories, live=True),
+        declarations_live=sum(each.live for each in asked_with),
         matches=matches,
         per_1000=round(matches * 1000 / declarations, 3) if declarations else None,
         confirmed=confirmed,
@@ -94,7 +99,7 @@ def _manageability(node: Node, tx: Tx, bound: Bound, now: int, days: int, counts
         undecided=undecided,
         gone=counts.get(queried.GONE, 0),
         confirmed_share=round(confirmed / decided, 4) if decided else None,
-        median_decision_s=round(median(took) / 1000) if took else None,
+        median_decision_s=None if median_ms is None else round(median_ms / 1000),
         matches_per_day=round(matches / seen_days, 3),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from connector_psi.disclosure import Outcome
@@ -11,6 +11,7 @@ from connector_psi.node.node import Node
 from connector_psi.node.recalled import stored_envelope
 from connector_psi.storage import cases
 from connector_psi.storage import recalls as store
+from connector_psi.storage.cases import CaseRow
 from connector_psi.storage.recalls import RecallRow
 from connector_psi.storage.store import Tx
 
@@ -51,6 +52,14 @@ class RecallViews:
         with node.store.read() as tx:
             rows = store.list_recalls(node.store, tx, states=states, limit=min(limit or PAGE, PAGE), offset=offset)
             return [self._view(tx, row, fields=False) for row in rows]
+
+    def of_case(self, case: CaseRow) -> Sequence[RecallView]:
+        """Return the recalls of a case that people may see, without fields."""
+        node = self._node
+        node.check_alive()
+        with node.store.read() as tx:
+            rows = store.recalls_of_case(node.store, tx, case.side, case.peer, case.request_id)
+            return [self._view(tx, row, fields=False) for row in rows if not row.quiet]
 
     def get(self, recall_id: bytes) -> RecallView:
         """Return one recall.

@@ -51,6 +51,8 @@ from connector_psi.storage.store import Tx
 MAX_TEXT = 4000
 MAX_REFERENCE = 200
 MAX_CODES = 4096
+RELEASED = "released"
+"""Counted by day: cases that this node disclosed something for; of agreements without notice none."""
 _MOVING = tuple(state for state in OwnerCaseState if state not in {OwnerCaseState.RELEASED, OwnerCaseState.ERASED})
 
 
@@ -370,6 +372,8 @@ class ReceivedCases:
             purpose=agreement.purpose.value,
             source_commitment=disclosure.source_commitment(salt, padded),
         )
+        if given and not disclosure.is_silent(agreement):
+            node.count(tx, RELEASED, bound)
         note_release(node, tx, bound, row, envelope, claim, salt)
         payload = {
             **row.payload,

@@ -33,6 +33,8 @@ from connector_psi.storage.store import Tx
 MAX_IDENTIFIERS = 20_000
 MAX_REFERENCE = 200
 REJECTED = "rejected"
+DECLARATIONS = "declarations"
+"""Counted by day: records that were not known before."""
 MANY_ARRIVED = 500
 """So many new records are asked with at once, without waiting for the next turn."""
 
@@ -125,6 +127,8 @@ class Registration:
                 ]
                 if refs:
                     node.append(tx, event, {"operation": event.name.lower(), "records": refs, "actor": actor})
+                if event is Event.COLLECT:
+                    node.count(tx, DECLARATIONS, None, len(refs))
             lost = {message_of(record) for record, (kept, _) in zip(records, checked, strict=True) if kept is None}
             results += [
                 # A message that was not kept whole takes nothing back.

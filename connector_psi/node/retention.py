@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -35,6 +35,8 @@ from connector_psi.pki import PersonIdentity, Role
 from connector_psi.policy import own_purpose
 from connector_psi.storage import retention as store
 from connector_psi.storage.retention import LAPSED, PLACED, RELEASED, HoldRow
+from connector_psi.storage.samples import forget_samples
+from connector_psi.storage.schedule import count_due
 from connector_psi.storage.store import Tx
 
 logger = structlog.get_logger("connector_psi.node")
@@ -47,6 +49,18 @@ MAX_HOLD_DAYS: Final = 366
 LATE_S: Final = 86_400
 """A body that is there so long after its time, and that nothing holds, is a failure of the node."""
 KEEPERS: Final = frozenset({Role.DPO, Role.AUDITOR})
+SCHEDULE_MONTHS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DueBodies:
+    """How many bodies of the log are to be erased in one span of time."""
+
+    kind: Literal["overdue", "month", "later"]
+    """``overdue``: their time is over; the job is due within the hour, or a hold keeps them."""
+    month: str
+    """``YYYY-MM`` of ``month``, UTC; else empty."""
+    bodies: int
 
 
 class Retention:
@@ -82,6 +96,8 @@ class Retention:
                 gone = [i for i, leaf in leaves.items() if leaf.erase_after <= now and not _is_held(leaf, holds)]
                 if gone:
                     store.erase(tx, gone)
+                    # What was said of it says what was in it.
+                    forget_samples(tx, gone)
                     self._log_purge(tx, [leaves[index] for index in gone], gone)
             done += len(gone)
             if len(found) < CHUNK:
@@ -127,6 +143,29 @@ class Retention:
             late += sum(not _is_held(parse_leaf(raw), holds) for _, raw, _ in found)
             last = found[-1][0]
         return late
+
+    def schedule(self, person: PersonIdentity) -> list[DueBodies]:
+        """Return how many bodies are to be erased when: what is overdue, this month and the eleven after it, later.
+
+        What holds keep is counted at its time: a hold may end before it.
+
+        Raises:
+            PurposeRefusedError: The policy does not let the person.
+
+        Cost: One walk over an index of the times.
+        """
+        self._check_keeper(person)
+        now = self._node.clock.now()
+        starts = [_month(now.year, now.month + n) for n in range(SCHEDULE_MONTHS + 1)]
+        # The first is what is over now, the second begins with this second.
+        ends = [int(now.timestamp()) + 1, *(int(start.timestamp()) for start in starts[1:])]
+        with self._node.store.read() as tx:
+            overdue, *months, later = count_due(tx, ends)
+        return [
+            DueBodies("overdue", "", overdue),
+            *(DueBodies("month", f"{start:%Y-%m}", n) for start, n in zip(starts[:-1], months, strict=True)),
+            DueBodies("later", "", later),
+        ]
 
     # Holds
 
@@ -319,6 +358,12 @@ def hold_json(row: HoldRow) -> dict[str, Any]:
         "reason": row.payload["reason"],
         "renewed": len(row.payload["renewed"]),
     }
+
+
+def _month(year: int, month: int) -> datetime:
+    """The beginning of a month; those beyond December are of the next year."""
+    years, month0 = divmod(month - 1, 12)
+    return datetime(year + years, month0 + 1, 1, tzinfo=UTC)
 
 
 def _covers(row: HoldRow) -> str:

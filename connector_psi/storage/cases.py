@@ -214,15 +214,26 @@ def unanswered(tx: Tx, side: str, states: Collection[str], agreement: str, befor
     return [(row.peer, row.request_id) for row in rows]
 
 
-def list_cases(store: Store, tx: Tx, *, states: Sequence[str] = (), limit: int, offset: int = 0) -> list[CaseRow]:
-    """Return cases of both sides that people may see, oldest first."""
+def list_cases(
+    store: Store,
+    tx: Tx,
+    *,
+    states: Sequence[str] = (),
+    limit: int,
+    offset: int = 0,
+    side: str = "",
+    newest_first: bool = False,
+) -> list[CaseRow]:
+    """Return cases that people may see, of one side or of both, oldest first unless the newest are wanted first."""
     query = sa.select(*_COLUMNS).where(cases.c.quiet.is_(False))
     if states:
         query = query.where(cases.c.state.in_(states))
-    return [
-        _row(store, r)
-        for r in tx.execute(query.order_by(cases.c.opened_ms, cases.c.request_id).limit(limit).offset(offset))
-    ]
+    if side:
+        query = query.where(cases.c.side == side)
+    order: list[sa.ColumnElement[Any]] = [cases.c.opened_ms, cases.c.request_id]
+    if newest_first:
+        order = [column.desc() for column in order]
+    return [_row(store, r) for r in tx.execute(query.order_by(*order).limit(limit).offset(offset))]
 
 
 def opened(tx: Tx, states: Sequence[str]) -> list[tuple[str, str, int]]:

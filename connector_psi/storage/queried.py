@@ -298,11 +298,14 @@ def put_match(
     record_id: int,
     payload: Mapping[str, Any],
     now_ms: int,
-) -> None:
+) -> bool:
     """Store a match, or refresh the one of the same identity: what a person decided about it stands.
 
     A refresh is a change that people see if it was gone, or if what they are shown of it is another; a new epoch alone
     is none. One that finds everything as it stands writes nothing.
+
+    Returns:
+        Whether it is a new one.
     """
     old = tx.execute(
         sa.select(matches.c.sealed, matches.c.state, matches.c.epoch).where(matches.c.identity == identity)
@@ -317,22 +320,24 @@ def put_match(
                 record_id=record_id,
                 state=NEW,
                 found_ms=now_ms,
+                decided_ms=payload.get("decided_ms"),
                 change_seq=newest_match_change(tx) + 1,
                 sealed=store.seal("matches", payload),
             )
         )
-        return
+        return True
     known = store.unseal("matches", old.sealed)
     fresh = {**payload, **{name: known[name] for name in _DECIDED if name in known}}
     back = old.state == GONE
     if (known, old.epoch, back) == (fresh, epoch, False):
-        return
+        return False
     values: dict[str, Any] = {"epoch": epoch, "sealed": store.seal("matches", fresh)}
     if back:
         values["state"] = NEW
     if back or _shown(known) != _shown(fresh):
         values["change_seq"] = newest_match_change(tx) + 1
     tx.execute(sa.update(matches).where(matches.c.identity == identity).values(**values))
+    return False
 
 
 def newest_match_change(tx: Tx) -> int:
@@ -441,8 +446,46 @@ def set_match_state(store: Store, tx: Tx, match_id: str, state: str, payload: Ma
     tx.execute(
         sa.update(matches)
         .where(matches.c.match_id == match_id)
-        .values(state=state, change_seq=newest_match_change(tx) + 1, sealed=store.seal("matches", payload))
+        .values(
+            state=state,
+            decided_ms=payload.get("decided_ms"),
+            change_seq=newest_match_change(tx) + 1,
+            sealed=store.seal("matches", payload),
+        )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGroup:
+    """How many matches of one set are in a state."""
+
+    state: str
+    agreement: str
+    epoch: int
+    count: int
+
+
+def match_groups(tx: Tx) -> list[MatchGroup]:
+    """Return the matches counted by state, agreement and epoch. Cost: a pass over one index, no row is opened."""
+    by = matches.c.state, matches.c.agreement, matches.c.epoch
+    rows = tx.execute(sa.select(*by, sa.func.count().label("n")).group_by(*by).order_by(*by))
+    return [MatchGroup(row.state, row.agreement, row.epoch, int(row.n)) for row in rows]
+
+
+def matches_of_group(
+    store: Store, tx: Tx, state: str, agreement: str, epoch: int, after: int, limit: int
+) -> list[MatchRow]:
+    """Return matches of one set that are in a state, beyond a number, in the order they were found."""
+    which = matches.c.state == state, matches.c.agreement == agreement, matches.c.epoch == epoch, matches.c.seq > after
+    return [_row(store, r) for r in tx.execute(sa.select(*_MATCH).where(*which).order_by(matches.c.seq).limit(limit))]
+
+
+def set_ends(tx: Tx) -> dict[tuple[str, int], tuple[str, int]]:
+    """Return state and end, in Unix milliseconds, of every set that was taken, by agreement and epoch."""
+    rows = tx.execute(
+        sa.select(taken_sets.c.agreement, taken_sets.c.epoch, taken_sets.c.state, taken_sets.c.not_after_ms)
+    )
+    return {(row.agreement, row.epoch): (row.state, row.not_after_ms) for row in rows}
 
 
 def count_matches(tx: Tx) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from connector_psi.storage import logindex
 from connector_psi.storage.schema import log_bodies, log_holds, log_leaves
 from connector_psi.storage.store import Store, Tx
 
@@ -44,9 +45,10 @@ def due(tx: Tx, now_s: int, after: int, limit: int) -> list[tuple[int, bytes, st
 
 
 def erase(tx: Tx, indexes: Sequence[int]) -> None:
-    """Delete bodies, with their keys and salts."""
+    """Delete bodies, with their keys and salts, and the words that they are found by."""
     for start in range(0, len(indexes), 500):
         tx.execute(sa.delete(log_bodies).where(log_bodies.c.idx.in_(indexes[start : start + 500])))
+    logindex.forget_words(tx, indexes)
 
 
 def is_key_used(tx: Tx, key_id: str) -> bool:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     Table,
 )
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 metadata = MetaData()
 
@@ -96,6 +96,7 @@ records = Table(
     Index("records_change", "change_seq", unique=True),
     Index("records_message", "message_index"),
     Index("records_validity", "state", "valid_until_ms"),
+    Index("records_counted", "category", "state", "registered_ms"),
 )
 
 # Which records name, or named, an identifier: a keyed hash of it, for what a data subject may ask.
@@ -267,11 +268,16 @@ matches = Table(
     Column("record_id", BigInteger, nullable=False),
     Column("state", String, nullable=False),
     Column("found_ms", BigInteger, nullable=False),
+    # When people confirmed or dismissed it.
+    Column("decided_ms", BigInteger),
     # Of the newest change that people see; whoever follows the matches follows it.
     Column("change_seq", BigInteger, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
     Index("matches_record", "agreement", "record_id"),
     Index("matches_change", "change_seq", unique=True),
+    # With the time, so that counting by it reads no row.
+    Index("matches_inbox", "state", "agreement", "epoch", "seq", "found_ms"),
+    Index("matches_figures", "agreement", "found_ms", "state", "decided_ms"),
 )
 
 # Matches below the bar of the agreement's rule, by own record: counted and never shown.
@@ -305,6 +311,9 @@ cases = Table(
     Column("sealed", LargeBinary, nullable=False),
     Index("cases_next", "side", "state", "next_ms"),
     Index("cases_match", "match_id"),
+    Index("cases_listed", "quiet", "opened_ms", "request_id"),
+    # For counts, and for what is late: neither reads a row.
+    Index("cases_counted", "quiet", "state", "side", "agreement", "opened_ms"),
 )
 
 # The last slot that was filled of an agreement without notice to its owner: with cases at the querier, with a recall at
@@ -431,6 +440,51 @@ log_bodies = Table(
     Index("log_bodies_due", "erase_after_s"),
 )
 
+# What of a leaf is searched by, a row a leaf; the leaf itself is what counts. Rows stay, as leaves do.
+log_index = Table(
+    "log_index",
+    metadata,
+    Column("idx", _Id, primary_key=True, autoincrement=False),
+    Column("ts_s", BigInteger, nullable=False),
+    # A hash of event, side, agreement and purpose. There are few of them, so that any combination of the four is found
+    # by walking this column for each.
+    Column("kind", BigInteger, nullable=False),
+    Column("event", String, nullable=False),
+    Column("side", String),
+    Column("agreement", String),
+    Column("purpose", String),
+    Column("request_id", LargeBinary),
+    Column("parent_id", LargeBinary),
+    # With the time, so that no row is read for one that is out of it.
+    Index("log_index_kind", "kind", "idx", "ts_s"),
+    Index("log_index_time", "ts_s", "idx"),
+    Index("log_index_request", "request_id"),
+    Index("log_index_parent", "parent_id"),
+)
+
+# Keyed hashes of the people, cases and matches that sealed bodies name; erased with the body. None of what an owner
+# without notice writes: a word that stands twice would tell a case from a cover.
+log_words = Table(
+    "log_words",
+    metadata,
+    Column("word", LargeBinary, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, autoincrement=False),
+    Index("log_words_idx", "idx"),
+    sqlite_with_rowid=False,
+)
+
+# How often what happened on a day, counted when it happens. Nothing of an owner without notice but its sets.
+daily = Table(
+    "daily",
+    metadata,
+    # Since 1970-01-01, UTC.
+    Column("day", Integer, primary_key=True, autoincrement=False),
+    Column("what", String, primary_key=True),
+    # Empty for what belongs to none.
+    Column("agreement", String, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
 log_checkpoints = Table(
     "log_checkpoints",
     metadata,
@@ -495,4 +549,25 @@ log_holds = Table(
     Column("request_id", LargeBinary),
     Column("agreement", String),
     Column("sealed", LargeBinary, nullable=False),
+)
+
+# Exchanges that were drawn for the data protection officer to look at, as long as the body of their outcome is kept.
+samples = Table(
+    "samples",
+    metadata,
+    Column("request_id", LargeBinary, primary_key=True),
+    Column("side", String, primary_key=True),
+    # A peer chooses its ids, and another may choose the same.
+    Column("agreement", String, primary_key=True),
+    # Of its outcome in the log.
+    Column("outcome_index", BigInteger, nullable=False),
+    Column("drawn_ms", BigInteger, nullable=False),
+    # Of the checkpoint whose root drew it.
+    Column("checkpoint_size", BigInteger, nullable=False),
+    # open or graded
+    Column("state", String, nullable=False),
+    Column("graded_ms", BigInteger),
+    Column("sealed", LargeBinary, nullable=False),
+    Index("samples_state", "state", "drawn_ms"),
+    Index("samples_outcome", "outcome_index"),
 )
