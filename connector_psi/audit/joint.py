@@ -38,6 +38,7 @@ COLLECTED_WITHIN = timedelta(days=1)
 """How long a counterpart may be under way: outcomes are collected at slots, and a peer may be away for a while."""
 
 _MAX_BODY_LINE_BYTES = 64 * 1024 * 1024
+_OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
 _A, _B = "a", "b"
 
 
@@ -172,7 +173,7 @@ def request_ids(a: Side, b: Side) -> tuple[Listed, ...]:
     found: dict[bytes, list[tuple[str, Leaf]]] = {}
     for log, side in ((_A, a), (_B, b)):
         for leaf in side.leaves.values():
-            if leaf.request_id is not None:
+            if leaf.request_id is not None and leaf.event not in _OF_OVERSIGHT:
                 found.setdefault(leaf.request_id, []).append((log, leaf))
     listed = []
     for request_id, entries in found.items():
@@ -570,7 +571,9 @@ class _Join:
     def _all(self) -> Iterator[tuple[Place, Leaf, Mapping[str, Any] | None]]:
         for log, side in self._logs.items():
             for index, leaf in side.leaves.items():
-                yield Place(log, index), leaf, side.bodies.get(index)
+                # What one side's oversight read or graded has no counterpart.
+                if leaf.event not in _OF_OVERSIGHT:
+                    yield Place(log, index), leaf, side.bodies.get(index)
 
     @staticmethod
     def _roles_of(selected: Sequence[tuple[Place, Leaf]]) -> dict[str, Role]:

@@ -175,6 +175,14 @@ class OwnerPort(Protocol):
         """Tell it what became of a recall here."""
         ...
 
+    def get_checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint of its log."""
+        ...
+
+    def prove_consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Return the proof that its log of ``old_size`` entries is a prefix of that of ``new_size``."""
+        ...
+
 
 class WitnessPort(Protocol):
     """A witness: a peer, or one of no authority."""

@@ -198,6 +198,16 @@ class PeerClient:
         request = convert.acknowledgement_request(message)
         _raised(lambda: self._disclosure.AcknowledgeRecall(request, timeout=DEADLINE_S), self._where)
 
+    def get_checkpoint(self) -> bytes:
+        """Return the newest signed checkpoint of its log."""
+        request = audit_pb2.GetCheckpointRequest()
+        return _raised(lambda: self._audit.GetCheckpoint(request, timeout=DEADLINE_S), self._where).checkpoint
+
+    def prove_consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        """Return the proof that its log of ``old_size`` entries is a prefix of that of ``new_size``."""
+        request = audit_pb2.GetConsistencyProofRequest(old_size=old_size, new_size=new_size)
+        return list(_raised(lambda: self._audit.GetConsistencyProof(request, timeout=DEADLINE_S), self._where).proof)
+
 
 class NodeLog:
     """The log of a node, as an auditor reads it on the peer port; implements ``witness.mirror.Source``.

@@ -126,6 +126,16 @@ class DirectOwner:
         self._service("acknowledge_recall").recalling.acknowledge(self._caller, message)
         self._federation.fault("after:acknowledge_recall")
 
+    def get_checkpoint(self) -> bytes:
+        note = self._service("get_checkpoint").oversight.checkpoint()
+        self._federation.fault("after:get_checkpoint")
+        return note
+
+    def prove_consistency(self, old_size: int, new_size: int) -> list[bytes]:
+        proof = self._service("prove_consistency").oversight.prove_consistency(old_size, new_size)
+        self._federation.fault("after:prove_consistency")
+        return proof
+
 
 class DirectConnector:
     """Implements ``ports.Connector``."""
