@@ -34,6 +34,7 @@ from connector_psi.commands.output import (
 from connector_psi.node.config import load_config
 from connector_psi.node.descriptor import parse_descriptor
 from connector_psi.pki import Role
+from connector_psi.reports.covering import covered
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.local import open_local
 from connector_psi.witness.client import origin_hash
@@ -41,46 +42,6 @@ from connector_psi.witness.copying import LogCopy
 
 MAX_INDEX = 2**53
 BODIES_A_CALL = 64
-PLAIN_KEYS = frozenset(
-    [
-        "operation",
-        "action",
-        "decision",
-        "judged",
-        "state",
-        "fields",
-        "withheld",
-        "types",
-        "identifier_types",
-        "count",
-        "told",
-        "handling",
-        "agreement",
-        "epoch",
-        "cause",
-        "effect",
-        "outcome",
-        "code",
-        "granted",
-        "elements",
-        "erase_after",
-        "until",
-        "bodies",
-        "entries",
-        "classes",
-        "covers",
-        "erased",
-        "category",
-        "size_class",
-        "records_until",
-        "peer",
-        "recipient",
-        "index",
-        "new",
-        "old",
-    ]
-)
-"""Of bodies: keys whose values are words of the vocabulary, numbers or names of authorities."""
 
 log_app = typer.Typer(help="The disclosure log: read, verify, prove, export, compare.", no_args_is_help=True)
 
@@ -185,7 +146,7 @@ def log_open(
     values: list[dict[str, Any]] = []
     for index, raw in found:
         body = None if raw is None else json.loads(raw[SALT_BYTES:])
-        shown = body if full or body is None else {key: _covered(key, value) for key, value in body.items()}
+        shown = body if full or body is None else {key: covered(key, value) for key, value in body.items()}
         values.append({"index": index, "erased": raw is None, "body": shown})
 
     def text() -> None:
@@ -194,15 +155,6 @@ def log_open(
             listing(f"Entry {value['index']}", [(key, json.dumps(part, ensure_ascii=False)) for key, part in facts])
 
     emit(values, as_json, text)
-
-
-def _covered(key: str, value: object) -> object:
-    """A value, if its key is one that says nothing about anybody; else how much there is."""
-    if key in PLAIN_KEYS or isinstance(value, bool) or value in (None, "", [], {}):
-        return value
-    if isinstance(value, list | dict):
-        return f"({len(value)} covered)"
-    return "(covered)"
 
 
 @log_app.command("hold")

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from connector_psi.errors import ConfigError
+from connector_psi.reports.shown import Chart, Part, Table, Text
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:70rem;margin:2em auto;padding:0 1em;color:#1a1a1a;background:#fff}"
@@ -36,6 +37,15 @@ def paragraph(text: str) -> str:
 def points(items: Iterable[str]) -> str:
     """Return a list."""
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>\n"
+
+
+def part(shown: Part) -> str:
+    """Return a part of a report."""
+    if isinstance(shown, Table):
+        return table(shown.caption, shown.columns, shown.rows)
+    if isinstance(shown, Chart):
+        return shown.svg
+    return paragraph(shown.text) if isinstance(shown, Text) else heading(shown.heading) + points(shown.items)
 
 
 def document(title: str, parts: Iterable[str]) -> str:

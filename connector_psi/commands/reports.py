@@ -7,7 +7,7 @@ bodies are opened and that it is logged (the node).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +19,8 @@ import typer
 from connector_psi import errors
 from connector_psi.audit import checkpoint as notes
 from connector_psi.audit.bodies import SALT_BYTES
-from connector_psi.audit.cosignature import WitnessKey, parse_witness_key, verify_cosignatures
-from connector_psi.audit.entries import Event, parse_leaf
+from connector_psi.audit.cosignature import parse_witness_key
+from connector_psi.audit.entries import parse_leaf
 from connector_psi.commands import page
 from connector_psi.commands.output import (
     VERIFICATION_FAILED,
@@ -35,21 +35,17 @@ from connector_psi.commands.output import (
     say,
     table,
 )
-from connector_psi.domain.purposes import OwnerNotice, ProfileRole
+from connector_psi.node import reporting
 from connector_psi.node.config import load_config
-from connector_psi.pack.matrix import sheets
 from connector_psi.pack.reading import load_policy
 from connector_psi.pki import Role
-from connector_psi.reports import anomalies, charts, records
+from connector_psi.reports import anomalies, charts
 from connector_psi.reports.entry import Entry
-from connector_psi.reports.records import Controller, Measure, Regime
+from connector_psi.reports.shown import Chart, Report, Table, Text
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.local import open_local
 
 report_app = typer.Typer(help="Reports over the log, and over what is stored.", no_args_is_help=True)
-
-CHARTED = (Measure.QUERIES, Measure.CASES, Measure.DISCLOSED, Measure.CONFIRMED)
-REGIMES = {ProfileRole.EUROPOL: Regime.EUDPR_OPERATIONAL, ProfileRole.CUSTOMS: Regime.GDPR}
 
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="Also write CSV.", show_default=False)]
 Html = Annotated[Path | None, typer.Option("--html", metavar="OUT", help="Also write a page.", show_default=False)]
@@ -77,35 +73,13 @@ def report_statistics(
     wanted = year or this_year - 1
     if wanted >= this_year:
         err.print("The year is not over: what is published twice shows when a count leaves <10.", markup=False)
-    found = records.statistics(entries, wanted, silent=_silent(directory))
-    rows = [
-        [r.line.agreement, r.line.side, r.line.purpose, r.line.legal_basis, r.measure.value, r.year] for r in found.rows
-    ]
-    columns = ["agreement", "side", "purpose", "legal basis", "measure", str(wanted)]
-
-    def parts() -> Iterable[str]:
-        yield page.paragraph(
-            f"Counts of 1 to 9 are told as {records.SMALL}; what would give one away is withheld ({records.WITHHELD})."
-        )
-        for measure in CHARTED:
-            told = {code or "no agreement": of[measure] for code, of in found.by_agreement.items() if measure in of}
-            if told:
-                title = f"{measure.value.capitalize()} by agreement, {wanted}"
-                yield charts.bars(title, list(told), [t.at_least for t in told.values()], unit=measure.value)
-        by_month = {
-            measure.value: [found.by_month[f"{m:02d}"][measure].at_least for m in range(1, 13)]
-            for measure in CHARTED
-            if all(measure in found.by_month.get(f"{m:02d}", {}) for m in range(1, 13))
-        }
-        if by_month:
-            yield charts.months(f"By month, {wanted}", by_month)
-        yield page.table("All counts", columns, rows)
-
-    _written(csv, html, lambda: records.encode_csv(found), f"Statistics {wanted}", parts)
+    found, report = reporting.statistics(entries, wanted, _silent(directory))
+    columns, rows = reporting.statistics_table(found)
+    _written(csv, html, report)
     emit(
         [{**asdict(r.line), "measure": r.measure.value, "year": r.year, "months": list(r.months)} for r in found.rows],
         as_json,
-        lambda: table(f"Statistics {wanted}", columns, rows),
+        lambda: table(report.title, columns, rows),
     )
 
 
@@ -127,24 +101,16 @@ def report_processing(
     config, layout = load_config(directory)
     with open_local(directory, as_cert or Role.DPO) as client:
         entries = _entries(client, "", quiet=as_json)
-    role = config.node.role
-    who = Controller(controller or config.node.authority, contact, REGIMES.get(role, Regime.LED), officer)
-    pack = load_policy(layout.policy)
-    own = {each.purpose.value: each.code for each in pack.own}
-    found = records.processing_records(sheets([pack]), entries, who, own=own)
-    facts = [[(name.replace("_", " "), _plain(value)) for name, value in asdict(each).items()] for each in found]
-
-    def parts() -> Iterable[str]:
-        for each, lines in zip(found, facts, strict=True):
-            yield page.table(f"{each.code}: {each.purpose}", ["what", "says"], lines)
-
-    _written(csv, html, lambda: records.encode_csv(found), "Records of processing activities", parts)
-
-    def text() -> None:
-        for each, lines in zip(found, facts, strict=True):
-            listing(f"{each.code}  {each.purpose}", lines)
-
-    emit([asdict(each) for each in found], as_json, text)
+    found, report = reporting.processing(
+        entries,
+        load_policy(layout.policy),
+        config.node.role,
+        controller=controller or config.node.authority,
+        contact=contact,
+        officer=officer,
+    )
+    _written(csv, html, report)
+    emit([asdict(each) for each in found], as_json, lambda: _listings(report))
 
 
 @report_app.command("verification")
@@ -172,45 +138,25 @@ def report_verification(
     if until is not None and until.replace(tzinfo=UTC) > today:
         raise errors.ConfigError("--until: a day to come")
     end = today if until is None else until.replace(tzinfo=UTC) + timedelta(days=1)
-    begin = end - timedelta(days=182) if start is None else start.replace(tzinfo=UTC)
+    begin = end - reporting.HALF_A_YEAR if start is None else start.replace(tzinfo=UTC)
     with open_local(directory, as_cert or Role.DPO) as client:
         verified, seen = client.verify_log(), client.status()["log"]
         entries = _entries(client, reason, quiet=as_json)
         signed = list(client.checkpoints())
-    keys = [parse_witness_key(key) for key in seen["witness_keys"]]
     # Of each witness the newest: what this report itself wrote is not cosigned yet.
-    cosigned: dict[str, dict[str, str | int]] = {}
-    for note in reversed(signed):
-        for line in _cosigned(note, keys):
-            cosigned.setdefault(str(line["witness"]), line)
-        if len(cosigned) == len(keys):
-            break
-    found = records.verification_report(
-        verified,
+    keys = [parse_witness_key(key) for key in seen["witness_keys"]]
+    found, report = reporting.verification(
         entries,
         begin,
         end,
-        checkpoints=list(cosigned.values()),
-        erased=_erased(entries),
-        open_items=[f"The log of {fork['origin']} signed two histories." for fork in seen["forks"]],
+        verified=verified,
+        cosigned=reporting.newest_cosignatures(reversed(signed), keys),
+        forks=[fork["origin"] for fork in seen["forks"]],
     )
-    facts: list[tuple[str, object]] = [
-        (name.replace("_", " "), _plain(value)) for name, value in asdict(found).items() if name != "open_items"
-    ]
-
-    def parts() -> Iterable[str]:
-        yield page.table("What was found", ["what", "says"], facts)
-        if found.entries:
-            yield charts.bars(
-                "Entries of the period by event", list(found.entries), list(found.entries.values()), unit="entries"
-            )
-        yield page.heading("What remains to be done")
-        yield page.points(found.open_items)
-
-    _written(csv, html, lambda: records.encode_csv(found), f"Verification of {found.origin}", parts)
+    _written(csv, html, report)
 
     def text() -> None:
-        listing(f"Verification of {found.origin}", facts)
+        listing(report.title, reporting.verification_facts(found))
         for item in found.open_items:
             say("To do: ", item)
 
@@ -246,13 +192,17 @@ def report_anomalies(
     columns = ["kind", "severity", "who", "entries", "what to look at"]
     rows = [[a.kind, a.severity, a.who, _places(a.entries), a.explanation] for a in found]
 
-    def parts() -> Iterable[str]:
-        yield page.paragraph("Patterns, found by rules. They prove nothing; a person looks at each.")
-        by_kind = {kind.value: sum(a.kind is kind for a in found) for kind in anomalies.Kind}
-        yield charts.bars("By kind", list(by_kind), list(by_kind.values()), unit="findings")
-        yield page.table("What to look at", columns, rows)
-
-    _written(csv, html, lambda: anomalies.encode_csv(found), "Anomalies", parts)
+    by_kind = {kind.value: sum(a.kind is kind for a in found) for kind in anomalies.Kind}
+    report = Report(
+        "Anomalies",
+        (
+            Text("Patterns, found by rules. They prove nothing; a person looks at each."),
+            Chart(charts.bars("By kind", list(by_kind), list(by_kind.values()), unit="findings")),
+            Table("What to look at", columns, rows),
+        ),
+        anomalies.encode_csv(found),
+    )
+    _written(csv, html, report)
     emit([asdict(each) for each in found], as_json, lambda: table("What to look at", columns, rows))
 
 
@@ -274,55 +224,22 @@ def _entries(client: LocalClient, reason: str, *, quiet: bool) -> list[Entry]:
     return found
 
 
-def _silent(directory: Path) -> _Silent:
+def _silent(directory: Path) -> frozenset[str]:
     _, layout = load_config(directory)
-    pack = load_policy(layout.policy)
-    return _Silent(t.code for t in pack.templates if t.owner_notice is not OwnerNotice.NONE)
+    return reporting.silent_agreements(load_policy(layout.policy))
 
 
-class _Silent(frozenset[str]):
-    """All agreements but those of templates that are known to give their owner notice, whose codes it holds."""
-
-    def __contains__(self, code: object) -> bool:
-        return isinstance(code, str) and not super().__contains__(code.partition(":")[0])
-
-
-def _cosigned(note: bytes, keys: Sequence[WitnessKey]) -> list[dict[str, str | int]]:
-    parsed = notes.parse_note(note)
-    size = notes.parse_checkpoint(parsed.text).size
-    found: list[dict[str, str | int]] = []
-    for said in verify_cosignatures(parsed, keys):
-        when = datetime.fromtimestamp(said.time_s, tz=UTC)
-        found.append({"size": size, "witness": said.name, "time": f"{when:%Y-%m-%dT%H:%M:%SZ}"})
-    return found
-
-
-def _erased(entries: Sequence[Entry]) -> dict[int, datetime]:
-    """When bodies were erased, as PURGE entries say."""
-    return {
-        index: entry.leaf.ts
-        for entry in entries
-        if entry.leaf.event is Event.PURGE
-        for first, last in entry.said("entries") or ()
-        for index in range(first, last + 1)
-    }
-
-
-def _written(
-    csv: Path | None, html: Path | None, encode: Callable[[], str], title: str, parts: Callable[[], Iterable[str]]
-) -> None:
+def _written(csv: Path | None, html: Path | None, report: Report) -> None:
     if csv is not None:
-        page.write(csv, encode())
+        page.write(csv, report.csv)
     if html is not None:
-        page.write(html, page.document(title, parts()))
+        page.write(html, page.document(report.title, map(page.part, report.parts)))
 
 
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return "; ".join(f"{name}: {_plain(each)}" for name, each in value.items()) or "none"
-    if isinstance(value, tuple | list):
-        return " | ".join(map(_plain, value)) or "none"
-    return str(value)
+def _listings(report: Report) -> None:
+    for part in report.parts:
+        if isinstance(part, Table):
+            listing(part.caption, [(str(label), text) for label, text in part.rows])
 
 
 def _places(entries: Sequence[int]) -> str:
