@@ -23,6 +23,7 @@ from rich.text import Text
 from connector_psi import errors
 from connector_psi.commands import (
     access,
+    accounts,
     audit,
     intake,
     log,
@@ -58,6 +59,7 @@ for _commands in (nodes.app, intake.app, audit.app, subjects.app, witnessing.app
     app.add_typer(_commands)
 for _name, _group in (
     ("peer", nodes.peer_app),
+    ("accounts", accounts.accounts_app),
     ("matches", review.matches_app),
     ("cases", review.cases_app),
     ("access", access.access_app),

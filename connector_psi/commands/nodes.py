@@ -1,4 +1,4 @@
-"""Commands of the node itself and of its peers: demo, init, serve, publish, sync, status, peer."""
+"""Commands of the node itself and of its peers: demo, init, serve, console, publish, sync, status, peer."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -34,7 +36,10 @@ from connector_psi.commands.output import (
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.node.config import load_config
 from connector_psi.pki import Role
-from connector_psi.rpc.local import Serving, open_local
+from connector_psi.rpc.local import Serving, open_local, serving_of
+
+if TYPE_CHECKING:
+    from connector_psi.node.service import Service
 
 logger = structlog.get_logger("connector_psi.commands")
 
@@ -83,6 +88,9 @@ def init(
     local: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where this agency's own people and systems connect.")
     ],
+    console: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where people open the web console; port 0 takes a free one.")
+    ] = "127.0.0.1:0",
     as_json: AsJson = False,
 ) -> None:
     """Make a node directory: keys, certificates, settings, and DIR/descriptor.json for peers."""
@@ -97,6 +105,7 @@ def init(
         local=local,
         clock=SystemClock(),
         random=SystemRandom(),
+        console=console,
     )
     value = {
         "authority": descriptor.authority,
@@ -121,14 +130,38 @@ def init(
 
 @app.command()
 def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 - it prints JSON either way
-    """Serve both ports, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
+    """Serve both ports and the web console, fetch sets, publish and query by itself, until SIGTERM or Ctrl-C.
 
-    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}. Calls under
-    way are finished when it is stopped, for up to 10 seconds; a second signal ends it at once.
+    Prints one line of JSON once it is ready: {"ready":true,"pid":n,"peer":"host:port","local":"host:port"}. Where the
+    console is, `console` tells. Calls under way are finished when it is stopped, for up to 10 seconds; a second signal
+    ends it at once.
     """
     from connector_psi.rpc import server  # noqa: PLC0415 - only this command needs it
 
-    log_to_stderr(logging.INFO, node=load_config(directory)[0].node.authority)
+    config, _ = load_config(directory)
+    beside: Callable[[Service], server.Beside | None] = _nothing
+    if config.console.listen:
+        from connector_psi.console.server import open_console  # noqa: PLC0415 - only where there is one
+
+        beside = open_console
+    log_to_stderr(logging.INFO, node=config.node.authority)
+    with _until_told() as stop:
+
+        def announce(serving: Serving) -> None:
+            ready = {"ready": True, "pid": serving.pid, "peer": serving.peer, "local": serving.local}
+            sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
+            sys.stdout.flush()
+
+        server.serve(directory, stop, announce, beside)
+
+
+def _nothing(_service: Service) -> None:
+    return None
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that a signal sets; why the block ended is logged."""
     stop = threading.Event()
     asked: list[int] = []
 
@@ -141,21 +174,52 @@ def serve(directory: NodeDir, as_json: AsJson = False) -> None:  # noqa: ARG001 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-
-    def announce(serving: Serving) -> None:
-        ready = {"ready": True, "pid": serving.pid, "peer": serving.peer, "local": serving.local}
-        sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
-        sys.stdout.flush()
-
     reason = "error"
     try:
-        server.serve(directory, stop, announce)
+        yield stop
         reason = signal.Signals(asked[0]).name if asked else reason
     except errors.ConnectorError as error:
         reason = error.code
         raise
     finally:
         logger.info("node.stopped", reason=reason)
+
+
+@app.command()
+def console(
+    directory: NodeDir,
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Instead of what node.toml says.", show_default=False)
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Serve the web console alone, until SIGTERM or Ctrl-C; or tell where `serve` does.
+
+    While `serve` runs, it prints where its console is, and ends. Otherwise it opens the node and serves the console
+    and nothing else: no port for peers, and nothing is published, asked or sent. What people decide meanwhile is kept
+    and leaves once the node is served. Prints one line of JSON once it is ready: {"ready":true,"pid":n,"url":"..."}.
+    """
+    from connector_psi.console import server  # noqa: PLC0415 - only this command needs it
+    from connector_psi.rpc.server import open_node  # noqa: PLC0415 - as above
+
+    serving = serving_of(directory)
+    if serving is not None:
+        if not serving.console:
+            raise errors.UnavailableError(f"{directory}: it is being served without a console ([console] in node.toml)")
+        value = {"pid": serving.pid, "url": serving.console}
+        emit(value, as_json, lambda: say(f"Served already: {serving.console}"))
+        return
+    log_to_stderr(logging.INFO, node=load_config(directory)[0].node.authority)
+    with _until_told() as stop, closing(open_node(directory)) as service:
+        address = listen or service.node.config.console.listen or "127.0.0.1:0"
+        with closing(server.Served(service, address)) as served:
+            ready = {"ready": True, "pid": os.getpid(), "url": served.url}
+            sys.stdout.write(json.dumps(ready, separators=(",", ":")) + "\n")
+            sys.stdout.flush()
+            service.tick_log()
+            while not stop.wait(service.node.config.log.checkpoint_s):
+                service.tick_log()
+        service.tick_log()
 
 
 @app.command()

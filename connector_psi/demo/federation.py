@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from connector_psi import pki
 from connector_psi.demo.plan import CUSTOMS, EUROPOL, SIS
+from connector_psi.demo.signins import SignIns, make_sign_ins
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.domain.records import Record
 from connector_psi.errors import ConfigError, UnavailableError
@@ -33,7 +34,7 @@ from connector_psi.node import setup
 from connector_psi.node.config import Layout, parse_config
 from connector_psi.rpc.client import LocalClient
 from connector_psi.rpc.convert import record_size_bytes
-from connector_psi.rpc.local import open_local
+from connector_psi.rpc.local import open_local, serving_of
 
 AUTHORITIES = (CUSTOMS, SIS, EUROPOL)
 """Codes of the authorities; each uses the shipped profile of its name."""
@@ -69,6 +70,12 @@ class RunningNode:
     local: str
 
     @property
+    def console(self) -> str:
+        """URL of its web console; empty without one."""
+        serving = serving_of(self.directory)
+        return serving.console if serving is not None else ""
+
+    @property
     def descriptor(self) -> bytes:
         """What the authority hands to its peers."""
         return Layout(self.directory).descriptor.read_bytes()
@@ -79,10 +86,13 @@ class Federation:
 
     Args:
         root: Folder for node directories, the development root, recordings and logs of the processes.
+        consoles: Whether the nodes serve consoles, to which people may sign in with what ``sign_ins`` says.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, consoles: bool = False) -> None:
         self._root = root
+        self._consoles = consoles
+        self.sign_ins: SignIns | None = None
         self._clients: dict[tuple[str, pki.Role], LocalClient] = {}
         self._connections = ExitStack()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -129,9 +139,12 @@ class Federation:
                 local=addresses.pop(),
                 clock=SystemClock(),
                 random=SystemRandom(),
+                console="127.0.0.1:0" if self._consoles else "",
             )
             _configure(Layout(directory).config, {**_SETTINGS, "transcript": {"path": str(transcript.resolve())}})
             started[code] = (directory, transcript, self._spawn(directory, self._root / "nodes" / f"{code}.log"))
+        if self._consoles:
+            self.sign_ins = make_sign_ins((code, directory) for code, (directory, _, _) in started.items())
         deadline = time.monotonic() + _READY_S
         for code, (directory, transcript, process) in started.items():
             ready = _ready_line(process, deadline)

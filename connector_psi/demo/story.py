@@ -34,6 +34,7 @@ from connector_psi.demo.join import count_asked, join, read_samples
 from connector_psi.demo.plan import CROSS_CHECK, CUSTOMS, EUROPOL, OBJECTS, SILENT, SIS, Pair
 from connector_psi.demo.samples import generate
 from connector_psi.demo.scene import NAMES, OWNERS, Scene
+from connector_psi.demo.signins import PEOPLE
 from connector_psi.demo.telling import Teller
 from connector_psi.domain.records import Record
 from connector_psi.errors import ConfigError, ProofInvalidError
@@ -90,7 +91,7 @@ def run_demo(
     root = keep if keep is not None else Path(tempfile.mkdtemp(prefix="connector-psi-demo-"))
     root.mkdir(parents=True, exist_ok=True)
     try:
-        with _interruptible(), Federation(root) as federation:
+        with _interruptible(), Federation(root, consoles=serve) as federation:
             scene = Scene(root.resolve(), seed, federation, Teller(console or Console(file=StringIO())))
             report = _tell(scene)
             if keep is not None:
@@ -399,9 +400,30 @@ def _serve(scene: Scene) -> None:
     scene.tell.say(f"Try: connector-psi status {directory}")
     scene.tell.say(f"     connector-psi matches list {directory}")
     scene.tell.say(f"     connector-psi log verify {nodes[SIS].directory}")
+    _tell_consoles(scene)
     try:
         while True:
             time.sleep(1.0)
             scene.federation.check()
     except KeyboardInterrupt:
         scene.tell.say("stopping")
+
+
+def _tell_consoles(scene: Scene) -> None:
+    """Tell where the consoles are, and with what to sign in."""
+    sign_ins = scene.federation.sign_ins
+    if sign_ins is None:
+        return
+    scene.tell.say("")
+    scene.tell.say(
+        "[bold]Web consoles[/] (the certificates are of the demonstration's own root: the browser asks once)"
+    )
+    scene.tell.table(
+        ["authority", "console"], [(NAMES[code], scene.federation.nodes[code].console) for code in AUTHORITIES]
+    )
+    scene.tell.table(["test sign-in", "role"], [(person, role.value) for person, role in PEOPLE])
+    scene.tell.say(f"Password of all: {sign_ins.password}")
+    scene.tell.say(f"One-time codes of all: an app with the secret {sign_ins.secret}")
+    scene.tell.say(
+        f"One-time code of now: {sign_ins.code()}, for {sign_ins.left_s():.0f} s; each counts once an account"
+    )

@@ -11,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -193,6 +194,64 @@ class TracesSection(_Section):
         return self
 
 
+class OidcSection(_Section):
+    """An OpenID Connect provider that people of this authority sign in to the console with."""
+
+    issuer: str = Field(pattern=r"^https?://[^\s?#]+$", max_length=500)
+    """As its discovery document names it. Plain HTTP is for this machine."""
+    client_id: str = Field(min_length=1, max_length=200)
+    client_secret_file: str = ""
+    """File with the client's secret, below the node directory or absolute; empty for a public client."""
+    id_claim: str = Field(default="preferred_username", max_length=100)
+    """Claim with the id that the person has in certificates too: two people are told apart by it."""
+    role_claim: str = Field(default="connector_psi_role", max_length=100)
+    """Claim with one role: officer, supervisor, dpo, auditor or admin."""
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.issuer.startswith("http:") and not is_loopback(self.issuer):
+            raise ValueError("issuer: plain HTTP is for addresses of this machine only")
+        return self
+
+
+class ConsoleSection(_Section):
+    """The web console, over HTTPS alone."""
+
+    listen: str = Field(default="", pattern=r"^(.+:\d{1,5})?$")
+    """HOST:PORT; empty for no console inside ``serve``. Port 0 takes a free one, which changes at every start."""
+    url: str = Field(default="", pattern=r"^(https://[^\s/?#]+)?$", max_length=500)
+    """What people type, such as ``https://console.example.org``; empty for ``https://`` and the address. A request for
+    another host is refused."""
+    certificate: str = ""
+    """PEM for browsers, its key beside it as ``.key``; empty for the node's own certificate."""
+    sign_in: tuple[Literal["certificate", "account", "oidc"], ...] = Field(
+        default=("certificate", "account"), min_length=1, max_length=3
+    )
+    """Ways to sign in: a certificate of the federation, a local account with a one-time code, OpenID Connect."""
+    idle_s: int = Field(default=900, ge=60, le=86_400)
+    """Who does nothing for so long is signed out."""
+    longest_s: int = Field(default=36_000, ge=300, le=86_400)
+    """Who signed in so long ago signs in again."""
+    zone: str = Field(default="UTC", max_length=64)
+    """Time zone in which times are shown, such as ``Europe/Brussels``."""
+    oidc: OidcSection | None = None
+
+    @model_validator(mode="after")
+    def _holds_together(self) -> Self:
+        host, _, port = self.listen.rpartition(":")
+        if self.listen and int(port) > MAX_PORT:
+            raise ValueError(f"listen: a port is at most {MAX_PORT}")
+        if host.strip("[]") in {"0.0.0.0", "::", "*"} and not self.url:  # noqa: S104 - asked for its name here
+            raise ValueError("url: needed where listen is a wildcard, so that other names are refused")
+        if ("oidc" in self.sign_in) is (self.oidc is None):
+            raise ValueError('oidc: [console.oidc] and "oidc" in sign_in go together')
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("zone: not a time zone such as Europe/Brussels") from None
+        return self
+
+
 class NodeConfig(_Section):
     """Everything that ``node.toml`` says."""
 
@@ -206,6 +265,7 @@ class NodeConfig(_Section):
     transcript: TranscriptSection = TranscriptSection()
     metrics: MetricsSection = MetricsSection()
     traces: TracesSection = TracesSection()
+    console: ConsoleSection = ConsoleSection()
     witnesses: tuple[WitnessSection, ...] = Field(default=(), max_length=16)
 
     @model_validator(mode="after")
@@ -255,6 +315,11 @@ class Layout:
     def people(self) -> Path:
         """Certificates of the agency's people and systems."""
         return self.root / "people"
+
+    @property
+    def accounts(self) -> Path:
+        """Local accounts of the console."""
+        return self.root / "console" / "accounts.json"
 
     @property
     def keys(self) -> Path:

@@ -28,9 +28,11 @@ from connector_psi.node.alarms import Alarms
 from connector_psi.node.asked import AskedCases
 from connector_psi.node.caseviews import CaseViews
 from connector_psi.node.deltas import Deltas
+from connector_psi.node.dossiers import Dossiers
 from connector_psi.node.erasure import Erasure
 from connector_psi.node.evaluation import Evaluation
 from connector_psi.node.following import Following
+from connector_psi.node.grading import Grading
 from connector_psi.node.granting import Granting
 from connector_psi.node.health import Health
 from connector_psi.node.node import OWNER, QUERIER, Node
@@ -48,8 +50,10 @@ from connector_psi.node.registration import Registration
 from connector_psi.node.replay import Replay, replay
 from connector_psi.node.retention import Retention
 from connector_psi.node.review import Review
+from connector_psi.node.searching import LogSearch
 from connector_psi.node.status import node_status
 from connector_psi.node.subjects import Subjects
+from connector_psi.node.trends import Trends
 from connector_psi.node.witnessing import Witnessing
 from connector_psi.storage import records
 
@@ -118,8 +122,14 @@ class Service:
         self.accesses = AccessViews(self.node)
         self.retention = Retention(self.node)
         self.oversight = Oversight(self.node, self.retention)
+        self.grading = Grading(self.node, self.oversight)
+        self.dossiers = Dossiers(self.node, self.connector, self.oversight)
         self.witnessing = Witnessing(self.node, self.connector)
+        self.searching = LogSearch(self.node)
+        self.trends = Trends(self.node)
         self.subjects = Subjects(self.node)
+        self.console_url = ""
+        """Where the web console is served; empty where it is not."""
         self._jobs: dict[int, Future[list[Published]]] = {}
         self._jobs_lock = threading.Lock()
         self._job_pool = ThreadPoolExecutor(1, thread_name_prefix="publish")
@@ -129,7 +139,7 @@ class Service:
 
     def status(self) -> dict[str, object]:
         """Return what ``connector-psi status --json`` prints."""
-        return node_status(self.node, self.querying, self.alarms, self.health)
+        return {**node_status(self.node, self.querying, self.alarms, self.health), "console": self.console_url}
 
     def simulate(self, raw: bytes) -> Replay:
         """Judge past cases again under another policy; see :func:`connector_psi.node.replay.replay`."""

@@ -70,6 +70,7 @@ def init_node(
     local: str,
     clock: Clock,
     random: RandomSource,
+    console: str = "",
 ) -> Descriptor:
     """Make a node directory.
 
@@ -82,6 +83,7 @@ def init_node(
         local: HOST:PORT of the local port.
         clock: Time.
         random: Randomness.
+        console: HOST:PORT of the web console; empty for none.
 
     Raises:
         ConfigError: The directory is in use, or an argument is wrong. What was begun is removed.
@@ -89,7 +91,7 @@ def init_node(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ConfigError(f"{directory}: exists and is not an empty directory")
     source = find_profile(profile)
-    text = _node_toml(source, authority, profile, listen, local)
+    text = _node_toml(source, authority, profile, listen, local, console)
     config = parse_config(text.encode(), str(source / "node.toml"))
     load_policy(source / "policy.yaml")
     existed = directory.exists()
@@ -101,7 +103,7 @@ def init_node(
         shutil.copyfile(source / "policy.yaml", layout.policy)
         layout.root_cert.parent.mkdir(mode=0o700)
         layout.root_cert.write_bytes(root.cert_pem)
-        hosts = [listen.rpartition(":")[0].strip("[]"), local.rpartition(":")[0].strip("[]")]
+        hosts = [address.rpartition(":")[0].strip("[]") for address in (listen, local, console) if address]
         pki.save_credentials(pki.issue_authority(root, authority, hosts, clock, CERTIFICATE_DAYS), layout.node_cert)
         for role, person in PEOPLE:
             issued = pki.issue_person(root, authority, role, person, clock, CERTIFICATE_DAYS)
@@ -155,7 +157,7 @@ def _descriptor(config: NodeConfig, keyring: Keyring, root_pem: bytes) -> Descri
     )
 
 
-def _node_toml(source: Path, authority: str, profile: str, listen: str, local: str) -> str:
+def _node_toml(source: Path, authority: str, profile: str, listen: str, local: str, console: str) -> str:
     """The profile's settings, with this node's own lines in its [node] table."""
     text = (source / "node.toml").read_text()
     try:
@@ -163,9 +165,10 @@ def _node_toml(source: Path, authority: str, profile: str, listen: str, local: s
     except (FormatError, KeyError, TypeError):
         raise ConfigError(f"{source / 'node.toml'}: no role in [node]") from None
     if not all(
-        part.isprintable() and '"' not in part and "\\" not in part for part in (authority, profile, listen, local)
+        part.isprintable() and '"' not in part and "\\" not in part
+        for part in (authority, profile, listen, local, console)
     ):
-        raise ConfigError("authority, profile, listen and local are plain text without quotes")
+        raise ConfigError("authority, profile, listen, local and console are plain text without quotes")
     own = (
         f'[node]\nauthority = "{authority}"\nprofile = "{Path(profile).name}"\nrole = "{role}"\n'
         f'listen = "{listen}"\nlocal = "{local}"\n'
@@ -173,4 +176,9 @@ def _node_toml(source: Path, authority: str, profile: str, listen: str, local: s
     )
     _, _, rest = text.partition("[node]")
     _, bracket, others = rest.partition("\n[")
-    return own + bracket + others
+    served = (
+        f'\n[console]\n# The web console. Port 0 takes a free one at every start.\nlisten = "{console}"\n'
+        if console
+        else ""
+    )
+    return own + bracket + others + served

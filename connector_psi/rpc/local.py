@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from connector_psi import pki
@@ -30,6 +30,8 @@ class Serving:
     pid: int
     peer: str
     local: str
+    console: str = ""
+    """URL of the web console; empty where there is none."""
 
 
 def serving_file(layout: Layout) -> Path:
@@ -41,7 +43,7 @@ def write_serving(layout: Layout, serving: Serving) -> None:
     """Tell other processes where this one serves."""
     path = serving_file(layout)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"pid": serving.pid, "peer": serving.peer, "local": serving.local}))
+    partial.write_text(json.dumps(asdict(serving)))
     partial.replace(path)
 
 
@@ -65,7 +67,16 @@ def is_served(directory: Path) -> bool:
     Raises:
         ConfigError: No node directory.
     """
-    return _serving(load_config(directory)[1]) is not None
+    return serving_of(directory) is not None
+
+
+def serving_of(directory: Path) -> Serving | None:
+    """Return the running ``serve`` of a node directory, None without one.
+
+    Raises:
+        ConfigError: No node directory.
+    """
+    return _serving(load_config(directory)[1])
 
 
 @contextmanager
@@ -123,7 +134,7 @@ def _serving(layout: Layout) -> Serving | None:
     """The running ``serve``, if its process is alive; a file that a killed one left is not believed."""
     try:
         found = json.loads(serving_file(layout).read_text())
-        serving = Serving(int(found["pid"]), str(found["peer"]), str(found["local"]))
+        serving = Serving(int(found["pid"]), str(found["peer"]), str(found["local"]), str(found.get("console", "")))
         os.kill(serving.pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from connector_psi.rpc import tls  # isort: skip  # sets up gRPC's environment before gRPC is loaded
 
@@ -55,13 +55,32 @@ def open_node(directory: Path) -> Service:
     return Service(directory, PeerConnector)
 
 
-def serve(directory: Path, stop: threading.Event, announce: Callable[[Serving], None]) -> None:
+class Beside(Protocol):
+    """Something else that is served beside the ports."""
+
+    @property
+    def url(self) -> str:
+        """Where."""
+        ...
+
+    def close(self) -> None:
+        """Stop serving it."""
+        ...
+
+
+def serve(
+    directory: Path,
+    stop: threading.Event,
+    announce: Callable[[Serving], None],
+    beside: Callable[[Service], Beside | None] = lambda _service: None,
+) -> None:
     """Serve both ports of a node and let it work by itself until told to stop.
 
     Args:
         directory: The node directory.
         stop: Ends it.
         announce: Called once everything answers.
+        beside: Serves the console, if the settings want one.
 
     Raises:
         ConfigError: No node directory, or a port is taken.
@@ -75,10 +94,13 @@ def serve(directory: Path, stop: threading.Event, announce: Callable[[Serving], 
         recorder = _recorder(service)
         service.tick_log()
         ports = Ports(service, peer=settings.listen, local=settings.local)
+        console: Beside | None = None
         try:
+            console = beside(service)
+            service.console_url = console.url if console is not None else ""
             service.start()
             ports.tell(_looked(service))
-            serving = Serving(os.getpid(), ports.peer_address, ports.local_address)
+            serving = Serving(os.getpid(), ports.peer_address, ports.local_address, service.console_url)
             write_serving(layout, serving)
             announce(serving)
             _started(service)
@@ -87,6 +109,8 @@ def serve(directory: Path, stop: threading.Event, announce: Callable[[Serving], 
         finally:
             service.health.stops()
             serving_file(layout).unlink(missing_ok=True)
+            if console is not None:
+                console.close()
             ports.stop(GRACE_S)
         # Loops first: what they still log is signed too.
         service.stop()
