@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test crash-long large-long soak ct sanitize fuzz fuzz-long mutants lint bench bench-peers bench-kernel protos docs clean
+.PHONY: demo test crash-long large-long soak ct sanitize fuzz fuzz-long mutants lint bench bench-peers bench-kernel tour protos docs clean
 
 KERNEL := $(wildcard connector_psi/oprf/kernel/*.[ch])
 
@@ -96,6 +96,10 @@ bench-peers: $(STAMP)
 # Cycles of each step of the kernel: the table of docs/kernel.md.
 bench-kernel: $(STAMP)
 	$(BIN)/python benchmarks/kernel/run.py
+
+# The screenshots of docs/console.md, in Chromium on two served nodes.
+tour: $(STAMP)
+	$(BIN)/python -m tests.console.tour
 
 PROTOS := $(wildcard protos/connector_psi/rpc/v1/*.proto)
 

@@ -1,4 +1,4 @@
-"""Measure the project's own table (P1 to P8) and the log, and write ``benchmarks/results/*.json``.
+"""Measure the project's own table (P1 to P8), the log and the console, and write ``benchmarks/results/*.json``.
 
     python benchmarks/run.py [--only P4,P7] [--tokens N] [--out DIR]
 
@@ -14,6 +14,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import console
 import flow
 import live
 import log
@@ -22,7 +23,7 @@ import publish
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "LOG")
+NAMES = ("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "LOG", "CONSOLE")
 
 
 def main() -> None:
@@ -62,6 +63,9 @@ def _measure(wanted: Collection[str], options: argparse.Namespace) -> dict[str, 
     if "LOG" in wanted:
         with tempfile.TemporaryDirectory() as folder:
             results |= log.measure(Path(folder))
+    if "CONSOLE" in wanted:
+        with tempfile.TemporaryDirectory() as folder:
+            results |= console.measure(Path(folder))
     return results
 
 
