@@ -260,7 +260,9 @@ def test_the_settings_are_those_of_the_node() -> None:
             if field.default is None:
                 # A table that may be left out.
                 nested = get_args(field.annotation)[0]
-                actual |= {f"{place}.{name}.{key}": _default(each, "required") for key, each in nested.model_fields.items()}
+                actual |= {
+                    f"{place}.{name}.{key}": _default(each, "required") for key, each in nested.model_fields.items()
+                }
             else:
                 actual[f"{place}.{name}"] = _default(field, required)
     assert documented == actual
