@@ -17,8 +17,8 @@ import requests
 from prf import machine
 
 from connector_psi.audit.entries import Event, Side
-from connector_psi.console.app import SESSION_COOKIE
 from connector_psi.console.server import Served
+from connector_psi.console.wire import SESSION_COOKIE
 from connector_psi.node.searching import Criteria
 from connector_psi.node.service import Service
 from connector_psi.pki import PersonIdentity, Role

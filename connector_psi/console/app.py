@@ -11,25 +11,21 @@ from __future__ import annotations
 import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from connector_psi import errors
 from connector_psi.console.access import pages
@@ -41,62 +37,27 @@ from connector_psi.console.oidc import Provider
 from connector_psi.console.sessions import Session, Sessions, same_token
 from connector_psi.console.signin import SignIn
 from connector_psi.console.visit import Page, Visit
+from connector_psi.console.wire import (
+    LANGUAGE_COOKIE,
+    SAID,
+    SESSION_COOKIE,
+    THEME_COOKIE,
+    THEMES,
+    Form,
+    Outer,
+    certificate_of,
+    is_large,
+    read_form,
+    sent_in,
+    status_of,
+)
 from connector_psi.console.words import Words
 from connector_psi.node.service import Service
 from connector_psi.pki import Role
 
 logger = structlog.get_logger("connector_psi.console")
 
-SESSION_COOKIE = "__Host-connector-psi"
-LANGUAGE_COOKIE = "__Host-language"
-THEME_COOKIE = "__Host-theme"
-THEMES = ("auto", "light", "dark")
-MAX_BODY_BYTES = 2 << 20
-MAX_FIELDS = 500
-YEAR_S = 31_536_000
 _HERE = Path(__file__).parent
-
-HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "Strict-Transport-Security": f"max-age={YEAR_S}",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Cache-Control": "no-store",
-}
-"""Of every answer."""
-
-_STATUS: Mapping[type[errors.ConnectorError], int] = {
-    errors.InputError: 422,
-    errors.ConfigError: 422,
-    errors.RefusedError: 403,
-    errors.PurposeRefusedError: 403,
-    errors.ApprovalMissingError: 422,
-    errors.CapacityExceededError: 429,
-    errors.ConflictError: 409,
-    errors.UnavailableError: 503,
-    errors.KeyUnavailableError: 410,
-    errors.ConnectorError: 503,
-}
-_SAID: Mapping[int, str] = {
-    400: "That request cannot be read.",
-    401: "Sign in to go on.",
-    403: "That is not allowed.",
-    404: "There is nothing here.",
-    405: "There is nothing here.",
-    409: "That does not fit what is there now.",
-    410: "That is not there any more.",
-    413: "That is larger than is taken.",
-    421: "This console answers under another address.",
-    422: "Something is missing or not right.",
-    429: "That is more than may be done now.",
-    500: "Something went wrong here.",
-    503: "That cannot be done now.",
-}
 
 
 class Console:
@@ -105,7 +66,6 @@ class Console:
     Args:
         service: The node at work.
         url: What people type: ``https://HOST[:PORT]``.
-        random: Randomness; by default the node's.
     """
 
     def __init__(self, service: Service, url: str) -> None:
@@ -151,6 +111,10 @@ class Console:
         account = self.accounts.find(session.person.id)
         return account is not None and account.role is session.person.role
 
+    def close(self) -> None:
+        """Begin no long work any more."""
+        self.jobs.close()
+
     def words_of(self, told: Language) -> Words:
         """Return the vocabulary in a language."""
         return self._words.setdefault(told.code, Words(told))
@@ -187,6 +151,11 @@ class Console:
         return datetime.fromisoformat(text) if text else None
 
     @staticmethod
+    def date(told: Language, text: str) -> str:
+        """Return a day of ISO 8601 as a language writes it, empty for none."""
+        return told.day(date.fromisoformat(text)) if text else ""
+
+    @staticmethod
     def bytes(told: Language, size: int) -> str:
         """Return a size for people."""
         for unit in ("B", "kB", "MB", "GB"):
@@ -215,7 +184,7 @@ class Console:
             routes=routes,
             exception_handlers={HTTPException: self._http_error, Exception: self._defect},  # type: ignore[dict-item]  # of Starlette's own kind
         )
-        return _Outer(app, urlsplit(self.url).netloc)
+        return Outer(app, urlsplit(self.url).netloc)
 
     def language_of(self, request: Request) -> Language:
         """Return the language of whoever asks."""
@@ -242,7 +211,7 @@ class Console:
                 return RedirectResponse("/sign-in", 303)
             if session.person.role.value not in page.roles:
                 return self.plain(request, 403)
-            form: Mapping[str, Sequence[str | UploadFile]] = {}
+            form: Form = {}
             if page.method == "POST":
                 try:
                     form = await read_form(request)
@@ -265,14 +234,8 @@ class Console:
 
         return endpoint
 
-    def _is_own(self, request: Request, form: Mapping[str, Sequence[str | UploadFile]], session: Session) -> bool:
-        sent = form.get("csrf", ())
-        return (
-            self.is_same_origin(request)
-            and bool(sent)
-            and isinstance(sent[-1], str)
-            and same_token(sent[-1], session.csrf)
-        )
+    def _is_own(self, request: Request, form: Form, session: Session) -> bool:
+        return self.is_same_origin(request) and same_token(sent_in(form, "csrf"), session.csrf)
 
     def is_same_origin(self, request: Request) -> bool:
         """Whether a browser says that a page of this console sent a form, as far as it says anything."""
@@ -302,7 +265,7 @@ class Console:
             t=told.text,
             l=told,
             theme=self.theme_of(request),
-            title=_SAID.get(status, _SAID[400]),
+            title=SAID.get(status, SAID[400]),
             text=text,
             detail=detail,
             signed_in=session is not None or status == 403,
@@ -348,92 +311,3 @@ _SECTIONS = {
     "report": "reports",
     "outbox": "node",
 }
-
-
-def status_of(error: errors.ConnectorError) -> int:
-    """Return the status of an error: that of its nearest class which has one."""
-    if isinstance(error, errors.PurposeRefusedError) and str(error).startswith("no such"):
-        return 404
-    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
-
-
-def certificate_of(request: Request) -> bytes:
-    """Return the certificate that the connection showed and TLS verified, DER; empty for none."""
-    found: dict[str, Any] = request.scope.get("extensions", {}).get("tls", {})
-    return bytes(found.get("client_certificate") or b"")
-
-
-def is_large(request: Request) -> bool:
-    """Whether a request says that it sends more than is taken."""
-    length = request.headers.get("content-length", "")
-    return length.isdigit() and int(length) > MAX_BODY_BYTES
-
-
-async def read_form(request: Request) -> dict[str, list[str | UploadFile]]:
-    """Return the fields of a form.
-
-    Raises:
-        FormatError: It is too large, or none.
-    """
-    found: dict[str, list[str | UploadFile]] = defaultdict(list)
-    try:
-        sent = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_BODY_BYTES)
-    except (HTTPException, MultiPartException, ValueError, ClientDisconnect):
-        raise errors.FormatError("form: cannot be read") from None
-    for name, each in sent.multi_items():
-        if isinstance(each, UploadFile):
-            found[name].append((await each.read()).decode("utf-8", "replace"))
-        else:
-            found[name].append(each)
-    return dict(found)
-
-
-class _Outer:
-    """Around everything: the host, the size of what is sent, the headers of what is answered."""
-
-    def __init__(self, app: ASGIApp, host: str) -> None:
-        self._app = app
-        self._host = host.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def answered(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message["headers"]}
-                static = scope["path"].startswith("/static/") and message["status"] == 200
-                own = {**HEADERS, "Cache-Control": "no-cache"} if static else HEADERS
-                message["headers"] = [
-                    *message["headers"],
-                    *(
-                        (name.lower().encode(), text.encode())
-                        for name, text in own.items()
-                        if name.lower().encode() not in given
-                    ),
-                ]
-            await send(message)
-
-        hosts = [text for name, text in scope["headers"] if name == b"host"]
-        if hosts != [self._host]:
-            body = _SAID[421].encode() + b"\n"
-            await answered(
-                {"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]}
-            )
-            await answered({"type": "http.response.body", "body": body})
-            return
-        taken = 0
-
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
-                # As if the browser had gone: nothing of it is read any further.
-                return {"type": "http.disconnect"}
-            return message
-
-        # What is raised here was answered already, and its text may hold a value: the server would write it down.
-        with suppress(Exception):
-            await self._app(scope, bounded, answered)

@@ -106,6 +106,7 @@ class Served:
         """Answer what is under way, and stop."""
         self._server.should_exit = True
         self._thread.join(STOP_S + 5)
+        self.console.close()
         self._bound.close()
 
 

@@ -7,6 +7,7 @@ waits after failures. A failure says nothing about its reason: neither whether a
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,19 @@ from connector_psi.console.attempts import Attempts
 from connector_psi.console.language import LANGUAGES
 from connector_psi.console.oidc import Provider
 from connector_psi.console.sessions import certificate_digest, same_token
-from connector_psi.console.visit import new_seed
+from connector_psi.console.wire import (
+    LANGUAGE_COOKIE,
+    SESSION_COOKIE,
+    THEME_COOKIE,
+    THEMES,
+    YEAR_S,
+    address_of,
+    certificate_of,
+    drop_cookie,
+    read_form,
+    sent_in,
+    set_cookie,
+)
 
 if TYPE_CHECKING:
     from connector_psi.console.app import Console
@@ -31,7 +44,6 @@ logger = structlog.get_logger("connector_psi.console")
 SEED_COOKIE = "__Host-form"
 ATTEMPT_COOKIE = "__Host-oidc"
 ATTEMPT_S = 600
-_NOT = "That did not sign you in. Check what you entered; a one-time code counts once."
 
 
 class SignIn:
@@ -66,10 +78,8 @@ class SignIn:
         ]
 
     def _page(self, request: Request, problem: str = "", status: int = 200) -> Response:
-        from connector_psi.console.app import THEMES, certificate_of  # noqa: PLC0415 - app makes this
-
         console = self._console
-        seed = request.cookies.get(SEED_COOKIE, "") or new_seed()
+        seed = request.cookies.get(SEED_COOKIE, "") or secrets.token_hex(16)
         told = console.language_of(request)
         body = console.templates.get_template("sign_in.html").render(
             t=told.text,
@@ -90,8 +100,6 @@ class SignIn:
         return response
 
     def _posted(self, handler: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-        from connector_psi.console.app import read_form  # noqa: PLC0415 - as above
-
         async def endpoint(request: Request) -> Response:
             try:
                 request.state.form = await read_form(request)
@@ -103,7 +111,7 @@ class SignIn:
 
     def _checked(self, handler: Callable[[Request], Response], request: Request) -> Response:
         console = self._console
-        sent, seed = sent_text(request, "csrf"), request.cookies.get(SEED_COOKIE, "")
+        sent, seed = sent_in(request.state.form, "csrf"), request.cookies.get(SEED_COOKIE, "")
         session = console.session_of(request)
         own = session is not None and same_token(sent, session.csrf)
         fresh = bool(seed) and same_token(sent, console.sessions.form_token(seed))
@@ -113,7 +121,7 @@ class SignIn:
 
     def _account(self, request: Request) -> Response:
         console = self._console
-        name, address = sent_text(request, "id").strip(), _address(request)
+        name, address = sent_in(request.state.form, "id").strip(), address_of(request)
         wait_s = self._attempts.wait_s(name, address)
         if wait_s > 0:
             told = console.language_of(request)
@@ -125,16 +133,18 @@ class SignIn:
         # Counted before it is looked at: attempts that run at the same time are attempts too.
         self._attempts.failed(name, address)
         now = console.service.node.clock.now()
-        person = console.accounts.verify(name, sent_text(request, "password"), sent_text(request, "code"), now)
+        person = console.accounts.verify(
+            name, sent_in(request.state.form, "password"), sent_in(request.state.form, "code"), now
+        )
         if person is None:
             logger.warning("console.sign_in_failed", way="account")
-            return self._page(request, _NOT, 403)
+            return self._page(
+                request, "That did not sign you in. Check what you entered; a one-time code counts once.", 403
+            )
         self._attempts.succeeded(name)
         return self._begin(person, "account")
 
     def _certificate(self, request: Request) -> Response:
-        from connector_psi.console.app import certificate_of  # noqa: PLC0415 - as above
-
         node, shown = self._console.service.node, certificate_of(request)
         try:
             # TLS verified that it leads to the federation's root.
@@ -174,8 +184,6 @@ class SignIn:
         return response
 
     def _begin(self, person: pki.PersonIdentity, way: str, bound_to: bytes = b"", to_page: str = "") -> Response:
-        from connector_psi.console.app import SESSION_COOKIE  # noqa: PLC0415 - as above
-
         token = self._console.sessions.begin(person, way, bound_to)
         logger.info("console.signed_in", way=way, role=person.role.value)
         if to_page:
@@ -189,8 +197,6 @@ class SignIn:
         return response
 
     def _sign_out(self, request: Request) -> Response:
-        from connector_psi.console.app import SESSION_COOKIE  # noqa: PLC0415 - as above
-
         self._console.sessions.end(request.cookies.get(SESSION_COOKIE, ""))
         response = RedirectResponse("/sign-in", 303)
         drop_cookie(response, SESSION_COOKIE)
@@ -199,12 +205,10 @@ class SignIn:
 
     def _preferences(self, request: Request) -> Response:
         """Language and colours, which a browser keeps; nothing about anybody."""
-        from connector_psi.console.app import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, YEAR_S  # noqa: PLC0415 - as above
-
-        back = sent_text(request, "back")
+        back = sent_in(request.state.form, "back")
         response = RedirectResponse(back if back.startswith("/") and not back.startswith(("//", "/\\")) else "/", 303)
         for cookie, name, known in ((LANGUAGE_COOKIE, "language", LANGUAGES), (THEME_COOKIE, "theme", THEMES)):
-            if (wanted := sent_text(request, name)) in known:
+            if (wanted := sent_in(request.state.form, name)) in known:
                 set_cookie(response, cookie, wanted, strict=False, max_age=YEAR_S)
         return response
 
@@ -214,25 +218,3 @@ def _threaded(handler: Callable[[Request], Response]) -> Callable[[Request], Awa
         return await run_in_threadpool(handler, request)
 
     return endpoint
-
-
-def sent_text(request: Request, name: str) -> str:
-    """Return a field of the form of a request."""
-    sent = request.state.form.get(name, ())
-    return sent[-1] if sent and isinstance(sent[-1], str) else ""
-
-
-def set_cookie(response: Response, name: str, text: str, *, strict: bool, max_age: int | None = None) -> None:
-    """Set a cookie for this host alone, over TLS alone, that no script reads."""
-    response.set_cookie(
-        name, text, max_age=max_age, path="/", secure=True, httponly=True, samesite="strict" if strict else "lax"
-    )
-
-
-def drop_cookie(response: Response, name: str) -> None:
-    """Have the browser forget a cookie."""
-    response.delete_cookie(name, path="/", secure=True, httponly=True)
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ""

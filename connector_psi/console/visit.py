@@ -6,17 +6,16 @@ shown (``views``), what is done (the services of the node).
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from connector_psi.console.language import LANGUAGES, Language
 from connector_psi.console.sessions import Session
+from connector_psi.console.wire import Form, sent_in
 from connector_psi.errors import FormatError
 from connector_psi.node.service import Service
 from connector_psi.pki import PersonIdentity, Role
@@ -51,7 +50,7 @@ class Visit:
     theme: str
     params: Mapping[str, str]
     query: Mapping[str, str]
-    form: Mapping[str, Sequence[str | UploadFile]] = field(default_factory=dict)
+    form: Form = field(default_factory=dict)
     problem: str = ""
     """Why what was sent was refused; empty otherwise."""
     status: int = 200
@@ -73,12 +72,11 @@ class Visit:
 
     def value(self, name: str) -> str:
         """Return what was sent in a field, empty where nothing was."""
-        sent = self.form.get(name, ())
-        return sent[-1] if sent and isinstance(sent[-1], str) else ""
+        return sent_in(self.form, name)
 
     def values(self, name: str) -> list[str]:
         """Return all that was sent under a name."""
-        return [each for each in self.form.get(name, ()) if isinstance(each, str)]
+        return [*self.form.get(name, ())]
 
     def whole(self, name: str, default: int = 0) -> int:
         """Return a whole number that was sent in a field.
@@ -165,8 +163,3 @@ class Visit:
         return Response(
             content, media_type=media_type, headers={"Content-Disposition": f'attachment; filename="{name}"'}
         )
-
-
-def new_seed() -> str:
-    """Return the seed of a form for somebody who is not signed in yet."""
-    return secrets.token_hex(16)

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -41,6 +41,8 @@ from connector_psi.errors import ConfigError, ProofInvalidError
 from connector_psi.pki import Role
 from connector_psi.policy import Agreement
 
+MORE = 5
+"""Declarations that come in once the story is told, for whoever opens a console."""
 _README = """\
 Kept from a demonstration with seed {seed}; everything in here is synthetic.
 
@@ -410,20 +412,32 @@ def _serve(scene: Scene) -> None:
 
 
 def _tell_consoles(scene: Scene) -> None:
-    """Tell where the consoles are, and with what to sign in."""
+    """Bring something to decide about, and tell where the consoles are and with what to sign in."""
     sign_ins = scene.federation.sign_ins
     if sign_ins is None:
         return
     scene.tell.say("")
-    scene.tell.say(
-        "[bold]Web consoles[/] (the certificates are of the demonstration's own root: the browser asks once)"
-    )
+    scene.tell.say("[bold]Web consoles[/] [dim]under the demonstration's own root, about which a browser asks once[/]")
     scene.tell.table(
         ["authority", "console"], [(NAMES[code], scene.federation.nodes[code].console) for code in AUTHORITIES]
     )
+    scene.tell.say(f"{_declare_again(scene)} more declarations came in at customs: their matches wait for a review.")
     scene.tell.table(["test sign-in", "role"], [(person, role.value) for person, role in PEOPLE])
+    left_s = sign_ins.left_s()
     scene.tell.say(f"Password of all: {sign_ins.password}")
     scene.tell.say(f"One-time codes of all: an app with the secret {sign_ins.secret}")
-    scene.tell.say(
-        f"One-time code of now: {sign_ins.code()}, for {sign_ins.left_s():.0f} s; each counts once an account"
-    )
+    scene.tell.say(f"One-time code of now: {sign_ins.code()}, for {left_s:.0f} s; each counts once an account")
+
+
+def _declare_again(scene: Scene) -> int:
+    """Have some of what is shared declared once more, under numbers of its own. Returns how many declarations."""
+    shared = {pair.querier_ref for pair in scene.plan.planted if pair.agreement in OWNERS}
+    again = [
+        replace(record, source_ref=f"{record.source_ref}/again", message_ref=f"{record.message_ref}/again")
+        for record in scene.readings[CUSTOMS].records
+        if record.source_ref in shared
+    ][:MORE]
+    scene.federation.register(CUSTOMS, again)
+    client = scene.federation.client(CUSTOMS, Role.OFFICER)
+    scene.until("the new matches", lambda: len(list(client.matches("new"))) >= len(again))
+    return len(again)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import requests
 
-from connector_psi.console.app import SESSION_COOKIE
 from connector_psi.console.server import Served
+from connector_psi.console.wire import SESSION_COOKIE
 from connector_psi.node.config import Layout
 from connector_psi.pki import PersonIdentity, Role
 

@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from connector_psi import pki
 from connector_psi.console import access
-from connector_psi.console.app import HEADERS, SESSION_COOKIE
 from connector_psi.console.server import Served
+from connector_psi.console.wire import HEADERS, SESSION_COOKIE
 from connector_psi.domain.clock import SystemClock
 from connector_psi.domain.records import IdentifierType
 from connector_psi.node.config import Layout
@@ -275,7 +275,7 @@ def test_what_is_not_there_and_what_is_too_large(scene: Scene) -> None:
     ):
         assert officer.get(path).status_code in {404, 422}, path
     assert officer.session.put(officer.served.url + "/matches", timeout=30).status_code == 405
-    large = officer.post(f"/matches/{scene.ids['match']}/confirm", {"reason": "x" * (3 << 20)})
+    large = officer.post(f"/matches/{scene.ids['match']}/confirm", {"reason": "x" * (2 << 20)})
     assert large.status_code in {400, 413}
 
 

@@ -15,11 +15,11 @@ import pytest
 import requests
 
 from connector_psi.console.accounts import STEP_S, Accounts
-from connector_psi.console.app import SESSION_COOKIE
 from connector_psi.console.attempts import FREE, FREE_OF_ADDRESS, LONGEST_WAIT_S, Attempts
 from connector_psi.console.oidc import Provider as Client
 from connector_psi.console.server import Served
 from connector_psi.console.sessions import MAX_OF_ONE_PERSON, Sessions
+from connector_psi.console.wire import SESSION_COOKIE
 from connector_psi.domain.clock import SystemClock, SystemRandom
 from connector_psi.errors import ConfigError, ConflictError, InputError, RefusedError, UnavailableError
 from connector_psi.node.config import Layout, OidcSection, parse_config

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, nodes
 
-from connector_psi.console import app, words
+from connector_psi.console import app, wire, words
 from connector_psi.node import dossiers, oversight, reporting
 
 ROOT = Path(__file__).resolve().parents[2] / "connector_psi"
@@ -107,7 +107,7 @@ def errors() -> Iterator[str]:
 def collect() -> set[str]:
     found = {*templates(), *sources(), *errors()}
     found |= {text for kind in words.vocabulary().values() for text in kind.values()}
-    found |= {*app.Console.titles.values(), *app._SAID.values(), *(heading for heading, _ in app.MENU if heading)}
+    found |= {*app.Console.titles.values(), *wire.SAID.values(), *(heading for heading, _ in app.MENU if heading)}
     found |= {*dossiers.STEP_NAMES, *oversight.STEP_NAMES}
     found |= {text for kind in reporting.REPORTS.values() for text in (kind.title, kind.about)}
     return {text for text in found if text}

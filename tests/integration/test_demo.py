@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
+import requests
+
+from connector_psi.node.config import Layout
 
 SEED = 77
 AUTHORITIES = ("ics2", "sis", "europol")
@@ -29,6 +36,7 @@ class Run:
     told: str
     code: int
     kept: Path
+    console: str
 
 
 def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -43,10 +51,62 @@ def _demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """With ``--serve``: somebody opens a console at the end, and then it is stopped as from a terminal."""
     kept = tmp_path_factory.mktemp("demo") / "kept"
-    done = _demo("--seed", str(SEED), "--json", "--keep", str(kept))
-    assert done.stdout, done.stderr[-2000:]
-    return Run(json.loads(done.stdout), done.stderr, done.returncode, kept)
+    command = [
+        sys.executable,
+        "-m",
+        "connector_psi.cli",
+        "demo",
+        "--seed",
+        str(SEED),
+        "--json",
+        "--keep",
+        str(kept),
+        "--serve",
+    ]
+    told, console = "", ""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "160"}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        killer = threading.Timer(180, process.kill)
+        killer.start()
+        try:
+            for line in process.stderr:
+                told += line
+                if line.startswith("One-time code of now"):
+                    console = _open_console(told, kept)
+                    process.send_signal(signal.SIGINT)
+            out = process.stdout.read()
+            process.wait()
+        finally:
+            killer.cancel()
+    assert out, told[-2000:]
+    return Run(json.loads(out), told, process.returncode, kept, console)
+
+
+def _open_console(told: str, kept: Path) -> str:
+    """Sign in to customs' console with what was told; return its inbox."""
+    (url,) = re.findall(r"Customs \(ICS2\)\s*│\s*(https://\S+?)\s*│", told)
+    password, secret = re.findall(r"Password of all: (\S+)", told)[0], re.findall(r"with the secret (\S+)", told)[0]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(Layout(kept / "nodes" / "ics2").root_cert)
+        token = session.get(f"{url}/sign-in").text.partition('name="csrf" value="')[2][:64]
+        begun = session.post(
+            f"{url}/sign-in/account",
+            {"id": "officer1", "password": password, "code": pyotp.TOTP(secret).now(), "csrf": token},
+        )
+        assert begun.status_code == 200, begun.text
+        return session.get(f"{url}/matches").text
+
+
+def test_it_ends_with_consoles_and_something_to_review(run: Run) -> None:
+    assert "5 more declarations came in at customs" in run.told
+    assert run.console.count("/again</a>") == 5
+    assert "officer1" in run.console
 
 
 def test_every_claim_holds(run: Run) -> None:
