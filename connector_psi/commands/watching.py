@@ -86,6 +86,7 @@ def _facts(value: Status) -> Iterator[tuple[str, object]]:
     for signer in value["policy"]["signed_by"]:
         yield "signed by", f"{signer['person']} ({signer['role']}), {signer['time']}"
     yield "PRF backend", value["backend"]
+    yield "console", value["console"] or "not served"
 
 
 def _alarm(alarm: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ PEOPLE = (
     ("officer2", Role.OFFICER),
     ("supervisor1", Role.SUPERVISOR),
     ("supervisor2", Role.SUPERVISOR),
+    ("supervisor3", Role.SUPERVISOR),
     ("dpo1", Role.DPO),
     ("auditor1", Role.AUDITOR),
     ("admin1", Role.ADMIN),
@@ -168,28 +169,45 @@ def sought(number: int, kind: IdentifierType, value: str, category: str = "sis.3
     )
 
 
-class Stage:
-    """Customs and N.SIS at work."""
+def reported(number: int, box: str) -> Record:
+    """A message of the police about a container."""
+    return Record(
+        source=SourceSystem.SIENA,
+        source_ref=f"SIENA-2026-{number:04d}",
+        category="siena.container",
+        identifiers=(Identifier(IdentifierType.CONTAINER, box, "$.entities[0].container_number"),),
+        fields={Field.REFERENCE: (f"SIENA-2026-{number:04d}",)},
+        message_digest=bytes([200 + number]) * 32,
+    )
 
-    def __init__(self, root: Path, *, people: int = 1, shared: int = 6) -> None:
+
+class Stage:
+    """Customs and N.SIS at work, and the police beside them if somebody wants access by case."""
+
+    def __init__(self, root: Path, *, people: int = 1, shared: int = 6, police: bool = False) -> None:
         self.root = root
+        self.police = make_desk(root, "police", "police", people=people) if police else None
         self.customs = make_desk(root, "ics2", "ics2", people=people)
         self.sis = make_desk(root, "sis", "sis", people=people)
         for desk in self.desks:
             add_people(desk)
-        live.introduce(self.customs.directory, self.sis.directory)
-        live.introduce(self.sis.directory, self.customs.directory)
+        for desk in self.desks[1:]:
+            live.introduce(self.customs.directory, desk.directory)
+            live.introduce(desk.directory, self.customs.directory)
         self._shared = shared
 
     @property
-    def desks(self) -> tuple[Desk, Desk]:
-        return self.customs, self.sis
+    def desks(self) -> list[Desk]:
+        return [desk for desk in (self.customs, self.sis, self.police) if desk is not None]
 
     def fill(self) -> None:
         """Register what both know, and wait until customs has its matches."""
         boxes = [*BOXES[: self._shared]]
         with self.sis.client(Role.SYSTEM) as client:
             client.register([sought(n, IdentifierType.CONTAINER, box) for n, box in enumerate(boxes, 1)])
+        if self.police is not None:
+            with self.police.client(Role.SYSTEM) as client:
+                client.register([reported(1, boxes[0])])
         with self.customs.client(Role.SYSTEM) as client:
             client.register([declared(n, IdentifierType.CONTAINER, box) for n, box in enumerate(boxes, 1)])
         self.until("matches", lambda: len(self.matches()) >= len(boxes))
@@ -206,6 +224,6 @@ class Stage:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[Stage]:
-        with live.serving(self.customs.directory, self.sis.directory):
+        with live.serving(*(desk.directory for desk in self.desks)):
             self.fill()
             yield self

@@ -45,7 +45,7 @@ class Story:
         self.match = self.case = ""
 
     def window(self, code: str, person: str) -> Window:
-        desk = self.stage.customs if code == "ics2" else self.stage.sis
+        desk = next(desk for desk in self.stage.desks if desk.code == code)
         if (code, person) not in self.windows:
             self.windows[code, person] = Window(self.browser, desk, person).sign_in()
         return self.windows[code, person]
@@ -53,7 +53,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    with Stage(tmp_path_factory.mktemp("console"), people=2).served() as stage, chromium() as browser:
+    with Stage(tmp_path_factory.mktemp("console"), people=2, police=True).served() as stage, chromium() as browser:
         yield Story(stage, browser)
 
 
@@ -236,6 +236,60 @@ def test_a_data_subject_a_hold_and_another_policy(story: Story) -> None:
     dpo.check("policy-differences")
 
 
+def test_access_is_asked_for_and_granted_by_two(story: Story) -> None:
+    asking = story.window("police", "officer1")
+    asking.open("/access")
+    asking.page.fill("#records", "SIENA SIENA-2026-0001")
+    asking.page.fill("#case_reference", "BE-2026-77")
+    asking.page.fill("#offence", "trafficking in drugs")
+    asking.page.fill("#necessity", "the container was named by a witness")
+    asking.check("access-form")
+    asking.press("Ask for access")
+    assert "on its way" in asking.says
+    request = asking.page.url.removeprefix(asking.desk.url)
+    asking.check("access-asked")
+    first = story.window("ics2", "supervisor1")
+    first.until("/approvals", "LEA-CASE")
+    first.page.locator('a[href^="/access/"]').first.click()
+    assert "the container was named by a witness" in first.text
+    first.check("access-to-decide")
+    theirs = first.page.url.removeprefix(first.desk.url)
+    first.page.fill("#reason", "one container, well founded")
+    first.press("Grant access")
+    assert "Another person has to approve it too" in first.says
+    assert first.page.get_by_role("button", name="Grant access").count() == 0
+    second = story.window("ics2", "supervisor2")
+    second.open(theirs)
+    second.page.fill("#reason", "agreed")
+    second.press("Grant access")
+    assert "answered at the next slot" in second.says
+    asking.until(request, "identifiers until")
+
+
+def test_what_was_disclosed_is_recalled_and_acknowledged(story: Story) -> None:
+    """After everything else that looks at the disclosure: it is erased."""
+    owner, recipient = story.window("sis", "supervisor1"), story.window("ics2", "officer1")
+    owner.open(story.case)
+    owner.page.get_by_text("Recall what was disclosed").click()
+    owner.page.check("input[name=withdraw]")
+    owner.page.fill("#recall_reason", "the alert was about another container")
+    owner.press("Send the recall")
+    assert "The recall is sent." in owner.says
+    owner.check("recall-sent")
+    recipient.until("/tasks", "Acknowledge a recall")
+    recipient.page.get_by_role("link", name="Acknowledge a recall").first.click()
+    recipient.check("recall-to-acknowledge")
+    recipient.open(story.case)
+    assert "sirene@example.org" not in recipient.text, "what is wrong is not read any more"
+    recipient.page.get_by_role("link", name="To the recall").click()
+    recipient.page.fill("#note", "the control was called off")
+    recipient.press("Acknowledge the recall")
+    assert "The recall is acknowledged." in recipient.says
+    recipient.check("recall-acknowledged")
+    recipient.open(story.case)
+    assert "What was disclosed was erased." in recipient.text
+
+
 PLACES = {
     "overview": "dpo1", "tasks": "officer1", "matches": "officer1", "cases": "officer1", "approvals": "supervisor1", "access": "officer1",
     "recalls": "officer1", "sampling": "dpo1", "search": "dpo1", "anomalies": "dpo1", "subjects": "dpo1", "retention": "dpo1", "sets": "dpo1",
@@ -276,7 +330,7 @@ def test_the_languages(story: Story, language: str) -> None:
 
 
 def test_it_works_without_script(story: Story) -> None:
-    window = Window(story.browser, story.stage.customs, "supervisor1", java_script_enabled=False)
+    window = Window(story.browser, story.stage.customs, "supervisor3", java_script_enabled=False)
     window.sign_in()
     window.open("/matches")
     window.page.locator("table tbody tr").first.locator("a").click()
