@@ -24,6 +24,13 @@ from connector_psi.node.service import Service
 from connector_psi.pki import PersonIdentity, Role
 
 LIMIT_MS = 300
+SEARCHES = {
+    "officer": {"officer": "officer1"},
+    "purpose": {"purpose": "cpsi:ObjectSeizureOrEvidence"},
+    "event_and_agreement": {"event": "RECEIPT", "agreement": "SIS-OBJ:ics2-sis"},
+    "time": {"since": "2020-01-01", "until": "2100-01-01", "event": "all"},
+}
+"""What a data protection officer looks for in the log."""
 RUNS = 7
 
 
@@ -74,6 +81,12 @@ def _times(service: Service, served: Served) -> dict[str, float]:
                 # Of what is not in the store there is no page.
                 if page.method == "GET" and role.value in page.roles and not {"{", "-"} & set(path):
                     times[page.name] = max(times.get(page.name, 0.0), _median_ms(session, served.url + path))
+            if role is Role.DPO:
+                found = served.console.sessions.find(token, b"")
+                assert found is not None
+                for name, sought in SEARCHES.items():
+                    data = {**sought, "csrf": found.csrf}
+                    times[f"search_by_{name}"] = _median_ms(session, f"{served.url}/search", data)
     return dict(sorted(times.items()))
 
 
@@ -86,11 +99,12 @@ def _places(service: Service) -> dict[str, str]:
     return {"match": match, "case": case, "dossier": (found.leaf.request_id or b"").hex()}
 
 
-def _median_ms(session: requests.Session, url: str) -> float:
+def _median_ms(session: requests.Session, url: str, data: dict[str, str] | None = None) -> float:
     taken = []
     for _ in range(RUNS):
         begun = time.perf_counter()
-        answer = session.get(url, timeout=60, allow_redirects=False)
+        method = "GET" if data is None else "POST"
+        answer = session.request(method, url, data=data, timeout=60, allow_redirects=False)
         taken.append((time.perf_counter() - begun) * 1000)
         assert answer.status_code == 200, f"{url}: {answer.status_code}"
     return round(median(taken), 1)
