@@ -19,7 +19,7 @@ demo: $(STAMP)
 	$(BIN)/connector-psi demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -rs
+	$(BIN)/python -m pytest -n 3 --dist loadfile -rs
 
 # The long form of the crash tests: every event of the story, and 1,000 kills of processes.
 crash-long: $(STAMP)
