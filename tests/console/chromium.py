@@ -53,7 +53,9 @@ class Window:
         self.desk = desk
         self.person = person
         self.context: BrowserContext = browser.new_context(
-            ignore_https_errors=True, viewport={"width": WIDE[0], "height": WIDE[1]}, **{"locale": "en-GB", "reduced_motion": "reduce", **options}
+            ignore_https_errors=True,
+            viewport={"width": WIDE[0], "height": WIDE[1]},
+            **{"locale": "en-GB", "reduced_motion": "reduce", **options},
         )
         self.context.set_default_timeout(15_000)
         self.page: Page = self.context.new_page()
