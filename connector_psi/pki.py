@@ -107,6 +107,11 @@ class PersonIdentity:
         return f"{_SCHEME}person:{self.authority}:{self.role.value}:{self.id}"
 
 
+def person_id(uri: str) -> str:
+    """Return the id of a person from their SAN URI."""
+    return uri.rsplit(":", 1)[-1]
+
+
 Identity = AuthorityIdentity | PersonIdentity
 
 

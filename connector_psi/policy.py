@@ -284,6 +284,12 @@ class PolicyPack:
 # --- Agreements -------------------------------------------------------------------------------------------------------
 
 
+def authorities_of(code: str) -> tuple[str, str]:
+    """Return querier and owner of an agreement from its code, ``TEMPLATE:QUERIER-OWNER``."""
+    querier, _, owner = code.rpartition(":")[2].partition("-")
+    return querier, owner
+
+
 def instantiate(
     template: Template, querier: str, owner: str, *, synthetic: bool, witnesses: int | None = None
 ) -> Agreement:

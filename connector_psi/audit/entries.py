@@ -68,6 +68,10 @@ class Event(StrEnum):
     CLOCK = "CLOCK"
 
 
+OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
+"""What was read, taken out and held, and why: entries about other entries, not about an exchange."""
+
+
 class Side(StrEnum):
     """Which role of the agreement this node has in what is recorded."""
 

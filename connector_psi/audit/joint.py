@@ -28,7 +28,7 @@ from types import MappingProxyType
 from typing import Any
 
 from connector_psi.audit.bodies import SALT_BYTES, commit_body
-from connector_psi.audit.entries import MAX_LEAF_BYTES, Event, Leaf, encode_leaf, encode_time, parse_leaf
+from connector_psi.audit.entries import MAX_LEAF_BYTES, OF_OVERSIGHT, Event, Leaf, encode_leaf, encode_time, parse_leaf
 from connector_psi.audit.entries import Side as Role
 from connector_psi.errors import ConfigError, FormatError, InputError, ProofInvalidError
 
@@ -38,7 +38,6 @@ COLLECTED_WITHIN = timedelta(days=1)
 """How long a counterpart may be under way: outcomes are collected at slots, and a peer may be away for a while."""
 
 _MAX_BODY_LINE_BYTES = 64 * 1024 * 1024
-_OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
 _A, _B = "a", "b"
 
 
@@ -173,7 +172,7 @@ def request_ids(a: Side, b: Side) -> tuple[Listed, ...]:
     found: dict[bytes, list[tuple[str, Leaf]]] = {}
     for log, side in ((_A, a), (_B, b)):
         for leaf in side.leaves.values():
-            if leaf.request_id is not None and leaf.event not in _OF_OVERSIGHT:
+            if leaf.request_id is not None and leaf.event not in OF_OVERSIGHT:
                 found.setdefault(leaf.request_id, []).append((log, leaf))
     listed = []
     for request_id, entries in found.items():
@@ -572,7 +571,7 @@ class _Join:
         for log, side in self._logs.items():
             for index, leaf in side.leaves.items():
                 # What one side's oversight read or graded has no counterpart.
-                if leaf.event not in _OF_OVERSIGHT:
+                if leaf.event not in OF_OVERSIGHT:
                     yield Place(log, index), leaf, side.bodies.get(index)
 
     @staticmethod

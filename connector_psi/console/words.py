@@ -15,7 +15,7 @@ from connector_psi.console.language import Language
 from connector_psi.domain.purposes import CATEGORIES, HandlingCode, LegalBasis, Purpose
 from connector_psi.domain.records import Field, IdentifierType
 from connector_psi.pack import words
-from connector_psi.pki import Role
+from connector_psi.pki import Role, person_id
 
 _BY_CODE: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {
@@ -263,7 +263,7 @@ class Words:
     @staticmethod
     def person(uri: str) -> str:
         """Return the id of a person, from their URI."""
-        return uri.rsplit(":", 1)[-1]
+        return person_id(uri)
 
     def purpose_of(self, purpose: Purpose) -> str:
         """Return a purpose in words."""

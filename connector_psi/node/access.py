@@ -374,7 +374,7 @@ class AskedAccess:
     def _officer_index(self, bound: Bound, officer: str) -> bytes:
         # One person with certificates of two roles is one person: the id counts, not the URI.
         day = f"{self._node.clock.now():%Y-%m-%d}"
-        return self._node.store.index_of("officer", bound.code, day, officer.rsplit(":", 1)[-1])
+        return self._node.store.index_of("officer", bound.code, day, pki.person_id(officer))
 
     def _records(self, bound: Bound, tx: Tx, row: AccessRow) -> list[StoredRecord]:
         """The records of a request as they are now; what left since is not asked with."""

@@ -51,6 +51,6 @@ class AccessViews:
 
     def view(self, row: AccessRow) -> AccessView:
         """Return a request with what its agreement says about it."""
-        bound = next((b for b in self._node.agreements() if b.code == row.agreement), None)
+        bound = self._node.in_force(row.agreement)
         grant = bound.agreement.grant if bound else None
         return AccessView(row, grant.people if grant else 0, len(row.payload.get("approvals", ())))

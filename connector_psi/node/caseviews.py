@@ -108,7 +108,7 @@ class CaseViews:
             return self._view(tx, row)
 
     def _view(self, tx: Tx, row: CaseRow) -> CaseView:
-        bound = next((b for b in self._node.agreements() if b.code == row.agreement), None)
+        bound = self._node.in_force(row.agreement)
         view = self._of_querier(row, bound) if row.side == store.QUERIER else self._of_owner(tx, row, bound)
         if bound is None:
             return view

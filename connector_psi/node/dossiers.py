@@ -30,7 +30,7 @@ from connector_psi import disclosure
 from connector_psi.audit import merkle
 from connector_psi.audit.checkpoint import Checkpoint, parse_note, parse_vkey, verify_checkpoint
 from connector_psi.audit.cosignature import verify_cosignatures
-from connector_psi.audit.entries import Event, Leaf, Side, encode_time, parse_leaf
+from connector_psi.audit.entries import OF_OVERSIGHT, Event, Leaf, Side, encode_time, parse_leaf
 from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import (
     AuditError,
@@ -49,13 +49,13 @@ from connector_psi.node.descriptor import Descriptor, parse_descriptor
 from connector_psi.node.grading import SampleView, sample_view
 from connector_psi.node.granting import signed_bytes
 from connector_psi.node.node import OWNER, QUERIER, Node, millis
-from connector_psi.node.oversight import OF_OVERSIGHT, Oversight
+from connector_psi.node.oversight import Oversight
 from connector_psi.node.ports import AccessRequest, CaseRequest, Connector, LeafProof
 from connector_psi.node.steps import Result, Step
 from connector_psi.pki import PersonIdentity, Role
-from connector_psi.policy import OwnPurpose, own_purpose
+from connector_psi.policy import OwnPurpose, authorities_of, own_purpose
 from connector_psi.protocol import messages
-from connector_psi.storage import accesses, cases, exchanges, logindex, recalls, samples, witnesses
+from connector_psi.storage import accesses, cases, logindex, recalls, samples, witnesses
 from connector_psi.storage import peers as peer_store
 from connector_psi.storage.accesses import AccessRow
 from connector_psi.storage.cases import CaseRow
@@ -315,13 +315,14 @@ class Dossiers:
         if not indexes:
             raise PurposeRefusedError("no such request, or not one that this role looks at")
         sides = set()
-        for event, side, agreement in exchanges.said_of(tx, sorted(indexes)):
+        for event, side, agreement in logindex.said_of(tx, sorted(indexes)):
             self._check(event, side, agreement, role)
             if side is not None and agreement is not None:
                 sides.add((side, agreement))
         found, asked, damaged = list[CaseRow](), list[AccessRow](), list[str]()
         for side, agreement in sorted(sides):
-            peer = _peer_of(agreement, side)
+            querier, owner = authorities_of(agreement)
+            peer = owner if side == QUERIER else querier
             try:
                 case = cases.get_case(node.store, tx, side, peer, request_id)
                 access = accesses.get(node.store, tx, side, peer, request_id)
@@ -473,8 +474,8 @@ class Dossiers:
         node, key = self._node, parse_vkey(peer.log_vkey)
         if not node.has_peer(authority):
             return Step(name, "unknown", "it is no active peer")
-        known = {b.code: b.agreement for b in node.agreements()}.get(agreement)
-        if known is None or disclosure.is_silent(known):
+        bound = node.in_force(agreement)
+        if bound is None or disclosure.is_silent(bound.agreement):
             return Step(name, "unknown", "not asked: it would show which case is looked at")
         port = self._connector.owner(authority)
         try:
@@ -586,12 +587,6 @@ def _readable(node: Node, tx: Tx, indexes: Sequence[int]) -> Iterator[tuple[int,
                 yield index, parse_leaf(raw)
             except FormatError:
                 continue
-
-
-def _peer_of(agreement: str, side: str) -> str:
-    """The other authority of an agreement: its code ends with both, the querier first."""
-    querier, _, owner = agreement.rpartition(":")[2].partition("-")
-    return owner if side == QUERIER else querier
 
 
 def _entries_of(row: CaseRow, told: Sequence[RecallRow]) -> set[int]:

@@ -221,7 +221,7 @@ class Granting:
         grant = bound.agreement.grant
         assert grant is not None
         approvals = list(row.payload["approvals"])
-        if person.id in {a["by"].rsplit(":", 1)[-1] for a in approvals}:
+        if person.id in {pki.person_id(a["by"]) for a in approvals}:
             raise ConflictError("this person has granted the request already")
         now = self._node.now_ms()
         expires_ms = min(row.payload["expires_ms"], row.opened_ms + grant.max_hours * HOUR_MS)

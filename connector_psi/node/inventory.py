@@ -20,7 +20,7 @@ from connector_psi.errors import PurposeRefusedError
 from connector_psi.node.node import OWNER, QUERIER, Node, millis
 from connector_psi.node.oversight import agreements_told
 from connector_psi.pki import Role
-from connector_psi.policy import own_purpose
+from connector_psi.policy import authorities_of, own_purpose
 from connector_psi.storage.inventory import SetRow, owned_sets, taken_sets_here
 from connector_psi.storage.store import Tx
 
@@ -82,7 +82,7 @@ def sets(node: Node, role: Role) -> list[SetView]:
 
 
 def _view(node: Node, tx: Tx, row: SetRow, side: Side) -> SetView:
-    querier, _, owner = row.agreement.rpartition(":")[2].partition("-")
+    querier, owner = authorities_of(row.agreement)
     peer = querier if side is OWNER else owner
     try:
         max_age_h: int | None = node.bound_of_case(tx, row.agreement, side, peer).agreement.max_set_age_h

@@ -314,6 +314,15 @@ class Node:
         with self._state:
             return [b for b in self._bound.values() if side is None or b.side is side]
 
+    def in_force(self, code: str) -> Bound | None:
+        """Return an agreement in force, whether or not it may run now; None where there is none of this code."""
+        with self._state:
+            return self._bound.get(code)
+
+    def with_notice(self) -> frozenset[str]:
+        """Return the codes of the agreements in force whose owner gets notice."""
+        return frozenset(b.code for b in self.agreements() if not is_silent(b.agreement))
+
     def peer(self, authority: str) -> Descriptor:
         """Return the descriptor of an active peer.
 

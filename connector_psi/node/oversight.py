@@ -12,9 +12,8 @@ from dataclasses import replace
 from connector_psi.audit.bodies import OpenedBody
 from connector_psi.audit.checkpoint import parse_note, verify_checkpoint
 from connector_psi.audit.cosignature import WitnessKey, verify_cosignatures
-from connector_psi.audit.entries import Event, Leaf, parse_leaf
+from connector_psi.audit.entries import OF_OVERSIGHT, Event, Leaf, parse_leaf
 from connector_psi.audit.merkle import leaf_hash
-from connector_psi.disclosure import is_silent
 from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import (
     ApprovalMissingError,
@@ -38,8 +37,6 @@ MAX_SIZE = 2**63
 """No log is as large."""
 MAX_BODIES = 64
 MAX_REASON = 4_000
-OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
-"""What was read, taken out and held, and why: for the data protection officer alone."""
 LEAVES = "Every entry, hashed again, leads to the stored tree and its root."
 BODIES = "Every body that is kept opens, and is the one that its entry commits to."
 CHECKPOINT = "The newest checkpoint is signed by the key of this log, and its root is that of the entries."
@@ -303,7 +300,7 @@ class Oversight:
         if role is Role.DPO or _may_be_audited(leaf):
             return True
         if leaf.event in OF_OVERSIGHT:
-            # They say what a data protection officer read, and why.
+            # They say what a data protection officer read, took out and held, and why.
             return False
         return role is Role.AUDITOR and self.may_know(leaf.side, leaf.agreement, role)
 
@@ -338,7 +335,14 @@ def agreements_told(node: Node, role: Role) -> frozenset[str] | None:
     """Return what ``Oversight.told`` does."""
     if role is Role.DPO:
         return None
-    return frozenset(b.code for b in node.agreements() if not is_silent(b.agreement))
+    return node.with_notice()
+
+
+def agreements_hidden(node: Node, role: Role) -> frozenset[str]:
+    """Return the agreements of which a role is told nothing: this node is their owner, and gets no notice."""
+    if role is Role.DPO:
+        return frozenset()
+    return frozenset(b.code for b in node.agreements(OWNER)) - node.with_notice()
 
 
 def _may_be_audited(leaf: Leaf) -> bool:

@@ -251,7 +251,7 @@ class ReceivedCases:
                 raise ConflictError("the time to decide is over")
             approvals = list(row.payload["approvals"])
             if approve:
-                if person.id in {a["by"].rsplit(":", 1)[-1] for a in approvals}:
+                if person.id in {pki.person_id(a["by"]) for a in approvals}:
                     raise ConflictError("this person has approved the case already")
                 approvals.append(
                     {

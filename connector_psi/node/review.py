@@ -233,7 +233,7 @@ class Review:
                 raise ConflictError(f"the match is {row.state} already")
             people = [*row.payload.get("people", ())]
             if confirm:
-                if person.id in {_person_id(uri) for uri in people}:
+                if person.id in {pki.person_id(uri) for uri in people}:
                     raise ConflictError("this person has confirmed the match already")
                 people.append(person.uri)
             done = not confirm or len(people) >= bound.agreement.confirm.querier_people
@@ -291,7 +291,3 @@ def _parse_cursor(text: str) -> tuple[_Place | None, int]:
         raise FormatError("after: not a place in this row")
     ended, until_ms, rank, state, epoch, agreement, seq = found.groups()
     return (int(ended), int(until_ms), int(rank), int(state), int(epoch), agreement), int(seq)
-
-
-def _person_id(uri: str) -> str:
-    return uri.rsplit(":", 1)[-1]

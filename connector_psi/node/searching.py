@@ -13,12 +13,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from connector_psi.audit.entries import Event, Leaf, Side, parse_leaf
-from connector_psi.disclosure import is_silent
+from connector_psi.audit.entries import OF_OVERSIGHT, Event, Leaf, Side, parse_leaf
 from connector_psi.domain.purposes import Purpose
 from connector_psi.errors import FormatError, PurposeRefusedError
 from connector_psi.node import logwords
 from connector_psi.node.node import Node
+from connector_psi.node.oversight import agreements_told
 from connector_psi.pki import PersonIdentity, Role
 from connector_psi.policy import own_purpose
 from connector_psi.protocol.messages import REQUEST_ID_BYTES
@@ -29,7 +29,6 @@ from connector_psi.storage.store import Tx
 MAX_LIMIT = 200
 MAX = logindex.END
 """Beyond the last entry of any log."""
-OF_OVERSIGHT = frozenset({Event.LOG_READ, Event.EXPORT, Event.HOLD})
 SEARCHERS = frozenset({Role.DPO, Role.AUDITOR})
 
 
@@ -128,8 +127,8 @@ class LogSearch:
         self._check(person)
         with self._node.store.read() as tx:
             found = self._read(tx, [index]) if 0 <= index < self._node.entries.size(tx) else []
-            told = self._told()
-        if not found or not _may_find(logindex.kind_of(found[0].leaf), person.role, told, by_name=False):
+            told = agreements_told(self._node, person.role)
+        if not found or not _may_find(logindex.kind_of(found[0].leaf), told, by_name=False):
             raise PurposeRefusedError("no such entry")
         return found[0]
 
@@ -161,25 +160,21 @@ class LogSearch:
     def _kinds(self, tx: Tx, role: Role, criteria: Criteria) -> frozenset[Kind] | None:
         """The kinds of entries that hold and may be found; None where these are all that there are."""
         known = logindex.kinds(tx)
-        told = self._told()
-        found = {k for k in known if _holds(k, criteria) and _may_find(k, role, told, by_name=criteria.names)}
+        told = agreements_told(self._node, role)
+        found = {k for k in known if _holds(k, criteria) and _may_find(k, told, by_name=criteria.names)}
         return None if len(found) == len(known) else frozenset(found)
-
-    def _told(self) -> set[str]:
-        """The agreements that are known to give their owner notice."""
-        return {b.code for b in self._node.agreements() if not is_silent(b.agreement)}
 
     def _read(self, tx: Tx, indexes: list[int]) -> list[Entry]:
         return [Entry(i, parse_leaf(raw)) for i in indexes for raw in self._node.read_leaves(tx, i, i + 1)]
 
 
-def _may_find(kind: Kind, role: Role, told: set[str], *, by_name: bool) -> bool:
-    """Whether a role finds a kind of entries; ``told`` are the agreements that are known to give their owner notice.
+def _may_find(kind: Kind, told: frozenset[str] | None, *, by_name: bool) -> bool:
+    """Whether a kind of entries is found by a role that is told of some agreements; see ``agreements_told``.
 
     Answers as ``Oversight`` does for opening them, but that what is in clear of an entry of oversight may be found, and
     that of an agreement without notice not even a change of its policy is.
     """
-    if role is Role.DPO:
+    if told is None:
         return True
     if kind.event in OF_OVERSIGHT:
         return not by_name

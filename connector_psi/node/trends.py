@@ -12,12 +12,12 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from connector_psi.audit.entries import Event
-from connector_psi.disclosure import is_silent
 from connector_psi.errors import InputError
 from connector_psi.node import asked, matching, received, registration, review
 from connector_psi.node.node import Node
 from connector_psi.node.quality import MAX_DAYS, SEES_MATCHES
 from connector_psi.pki import Role
+from connector_psi.policy import authorities_of
 from connector_psi.storage import daily
 
 
@@ -73,7 +73,7 @@ class Trends:
             raise InputError(f"days: 1 to {MAX_DAYS}")
         today = int(node.clock.now().timestamp()) // daily.DAY_S
         found = {day: DayFigures(_date(day)) for day in range(today - days + 1, today + 1)}
-        told = {b.code for b in node.agreements() if not is_silent(b.agreement)} | {""}
+        told = node.with_notice() | {""}
         with node.store.read() as tx:
             rows = daily.read(tx, today - days + 1, today)
         for row in rows:
@@ -91,8 +91,8 @@ class Trends:
         return self.days(role, 1)[0]
 
     def _is_asked_by_us(self, code: str) -> bool:
-        # TEMPLATE:QUERIER-OWNER, also of agreements that are not in force any more.
-        return code.rpartition(":")[2].startswith(f"{self._node.authority}-")
+        # Also of agreements that are not in force any more.
+        return authorities_of(code)[0] == self._node.authority
 
 
 def _date(day: int) -> date:

@@ -160,6 +160,19 @@ def of_request(tx: Tx, request_id: bytes, kinds: Iterable[Kind] | None = None) -
     return sorted(_of_few(tx, wanted, END, END))
 
 
+def said_of(tx: Tx, indexes: Sequence[int]) -> list[tuple[str, str | None, str | None]]:
+    """Return event, side and agreement of some entries, in the order of the log."""
+    found: list[tuple[str, str | None, str | None]] = []
+    for start in range(0, len(indexes), _IN_CHUNK):
+        rows = tx.execute(
+            sa.select(log_index.c.event, log_index.c.side, log_index.c.agreement)
+            .where(log_index.c.idx.in_(indexes[start : start + _IN_CHUNK]))
+            .order_by(log_index.c.idx)
+        )
+        found += [(row.event, row.side, row.agreement) for row in rows]
+    return found
+
+
 def _newest(tx: Tx, which: Sequence[sa.ColumnElement[bool]], limit: int) -> list[int]:
     return list(
         tx.execute(sa.select(log_index.c.idx).where(*which).order_by(log_index.c.idx.desc()).limit(limit)).scalars()

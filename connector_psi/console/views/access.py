@@ -10,6 +10,7 @@ from connector_psi.domain.records import SourceSystem
 from connector_psi.errors import FormatError
 from connector_psi.node.granting import GrantState
 from connector_psi.node.node import QUERIER
+from connector_psi.pki import person_id
 from connector_psi.storage import accesses as store
 
 PAGE = 50
@@ -63,7 +64,7 @@ def one(visit: Visit) -> Response:
     """Show a request."""
     service = visit.service
     view = service.accesses.get(visit.id())
-    bound = next((b for b in service.node.agreements() if b.code == view.row.agreement), None)
+    bound = service.node.in_force(view.row.agreement)
     approvals = view.row.payload.get("approvals", ())
     return visit.render(
         "access_request.html",
@@ -74,7 +75,7 @@ def one(visit: Visit) -> Response:
         terms=bound.agreement.grant if bound else None,
         agreement=bound.agreement if bound else None,
         approvals=approvals,
-        approved_by_me=visit.person.id in {each["by"].rsplit(":", 1)[-1] for each in approvals},
+        approved_by_me=visit.person.id in {person_id(each["by"]) for each in approvals},
         last_slot=service.cases.last_slot_ms(view.row),
         to_decide=view.row.side == store.OWNER and view.row.state == GrantState.AWAITING_DECISION.value,
     )

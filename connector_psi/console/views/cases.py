@@ -8,6 +8,7 @@ from connector_psi.console.visit import Visit
 from connector_psi.disclosure import Grade, OwnerCaseState
 from connector_psi.domain.records import Field
 from connector_psi.errors import FormatError
+from connector_psi.pki import person_id
 from connector_psi.storage import cases as store
 
 PAGE = 50
@@ -51,7 +52,7 @@ def case(visit: Visit) -> Response:
     """Show a case."""
     service = visit.service
     view = service.cases.get(visit.id())
-    bound = next((b for b in service.node.agreements() if b.code == view.row.agreement), None)
+    bound = service.node.in_force(view.row.agreement)
     p = view.row.payload
     approvals = p.get("approvals", ())
     return visit.render(
@@ -64,7 +65,7 @@ def case(visit: Visit) -> Response:
         agreement=bound.agreement if bound else None,
         grades=[grade.value for grade in Grade],
         approvals=approvals,
-        approved_by_me=visit.person.id in {each["by"].rsplit(":", 1)[-1] for each in approvals},
+        approved_by_me=visit.person.id in {person_id(each["by"]) for each in approvals},
         last_slot=service.cases.last_slot_ms(view.row),
         to_decide=view.row.side == store.OWNER and view.row.state == OwnerCaseState.AWAITING_DECISION.value,
         changes=p.get("changes", ()),

@@ -9,7 +9,9 @@ from starlette.responses import Response
 from connector_psi.console.visit import Visit
 from connector_psi.disclosure import is_silent
 from connector_psi.domain.records import IDENTIFIER_TABLE, IdentifierType
+from connector_psi.errors import FormatError
 from connector_psi.node.node import QUERIER
+from connector_psi.pki import PersonIdentity, Role, person_id
 from connector_psi.storage import queried
 
 PAGE = 50
@@ -45,7 +47,7 @@ def match(visit: Visit) -> Response:
     """Show a match beside the own record."""
     service = visit.service
     row, record = service.review.get(visit.params["id"])
-    bound = next((b for b in service.node.agreements(QUERIER) if b.code == row.agreement), None)
+    bound = service.node.in_force(row.agreement)
     agreement = bound.agreement if bound else None
     cases = service.cases.of_match(row.match_id)
     found = {(kind, path) for kind, path, _ in row.payload["evidence"]}
@@ -59,9 +61,9 @@ def match(visit: Visit) -> Response:
         evidence=[_evidence(record, *each) for each in row.payload["evidence"]],
         marked=found,
         limit=service.review.limit(row),
-        people=[uri.rsplit(":", 1)[-1] for uri in row.payload.get("people", ())],
+        people=[person_id(uri) for uri in row.payload.get("people", ())],
         people_needed=agreement.confirm.querier_people if agreement else 0,
-        confirmed_by_me=visit.person.id in {uri.rsplit(":", 1)[-1] for uri in row.payload.get("people", ())},
+        confirmed_by_me=visit.person.id in {person_id(uri) for uri in row.payload.get("people", ())},
         silent=bool(agreement and is_silent(agreement)),
         cases=cases,
         may_decide=visit.may("confirm"),
@@ -97,8 +99,6 @@ def dismiss(visit: Visit) -> Response:
 
 def open_case(visit: Visit) -> Response:
     """Ask the owner for disclosure."""
-    ordered_by = visit.value("ordered_by").strip()
-    authority = visit.service.node.authority
     row = visit.service.asked.open(
         visit.params["id"],
         visit.person,
@@ -106,10 +106,20 @@ def open_case(visit: Visit) -> Response:
         legal_basis=visit.value("legal_basis"),
         case_reference=visit.value("case_reference"),
         justification=visit.value("justification"),
-        ordered_by=f"urn:connector-psi:person:{authority}:{visit.value('ordered_role')}:{ordered_by}"
-        if ordered_by
-        else "",
+        ordered_by=_ordered_by(visit),
     )
     return visit.done(
         "The request is on its way. The answer comes at a slot, whatever it is.", "case", id=row.request_id.hex()
     )
+
+
+def _ordered_by(visit: Visit) -> str:
+    """URI of the colleague who ordered it, empty where nobody is named."""
+    ident = visit.value("ordered_by").strip()
+    if not ident:
+        return ""
+    try:
+        role = Role(visit.value("ordered_role"))
+    except ValueError:
+        raise FormatError("ordered_role: not a role") from None
+    return PersonIdentity(visit.service.node.authority, role, ident).uri

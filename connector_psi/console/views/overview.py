@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from connector_psi.console import drawing
 from connector_psi.console.visit import Visit
-from connector_psi.disclosure import is_silent
 from connector_psi.node.node import OWNER, Node
+from connector_psi.node.oversight import agreements_hidden
 from connector_psi.node.quality import manageability
 from connector_psi.pki import Role
 
@@ -57,26 +57,19 @@ def overview(visit: Visit) -> Response:
     )
 
 
-def hidden_codes(node: Node, role: Role) -> frozenset[str]:
-    """Agreements of which a role is told nothing here: their owner, this node, gets no notice."""
-    if role is Role.DPO:
-        return frozenset()
-    return frozenset(bound.code for bound in node.agreements(OWNER) if is_silent(bound.agreement))
-
-
 def shown_codes(visit: Visit) -> list[str]:
     """Codes of the agreements that a person is shown."""
     node = visit.service.node
-    return sorted({bound.code for bound in node.agreements()} - hidden_codes(node, visit.role))
+    return sorted({bound.code for bound in node.agreements()} - agreements_hidden(node, visit.role))
 
 
 def shown_agreements(node: Node, role: Role, status: dict[str, Any]) -> list[dict[str, Any]]:
     """The lines of a status that a role is shown."""
-    hidden = hidden_codes(node, role)
+    hidden = agreements_hidden(node, role)
     return [line for line in status["agreements"] if line["agreement"] not in hidden]
 
 
 def shown_alarms(node: Node, role: Role, status: dict[str, Any]) -> list[dict[str, Any]]:
     """The alarms of a status that a role is shown."""
-    hidden = hidden_codes(node, role)
+    hidden = agreements_hidden(node, role)
     return [alarm for alarm in status["alarms"] if alarm["agreement"] not in hidden]

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from connector_psi.console.visit import Visit
-from connector_psi.disclosure import is_silent
 from connector_psi.domain.purposes import OwnerNotice
-from connector_psi.node.node import OWNER
+from connector_psi.node.oversight import agreements_hidden
 from connector_psi.pack.diff import diff
 from connector_psi.pack.matrix import sheets
 from connector_psi.pack.reading import parse_policy
@@ -31,14 +30,12 @@ def matrix(visit: Visit, changes: list[Change] | None = None, replay: Replay | N
             for t in node.pack.templates
             if t.owner_notice is OwnerNotice.NONE and node.config.node.role in t.owner
         }
-    here = [
-        b for b in node.agreements() if not (b.side is OWNER and is_silent(b.agreement) and visit.role is not Role.DPO)
-    ]
+    kept_back = agreements_hidden(node, visit.role)
     return visit.render(
         "policy.html",
         "Policy",
         sheets=[sheet for sheet in sheets([node.pack]) if sheet.code not in hidden],
-        in_force=here,
+        in_force=[b for b in node.agreements() if b.code not in kept_back],
         hash=node.policy.pack_hash.hex(),
         signers=node.policy.signers,
         changes=changes,
